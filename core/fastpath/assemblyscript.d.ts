@@ -1,0 +1,2 @@
+/** Lets TypeScript read `layout.ts`, whose constants are typed for AssemblyScript. */
+declare type i32 = number;
