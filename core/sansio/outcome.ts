@@ -1,7 +1,6 @@
 /** The result of something that can fail for a known reason: a value, or why there is none. */
 export type Outcome<Value, Why extends string = string> =
-  | { readonly ok: true; readonly value: Value }
-  | { readonly ok: false; readonly why: Why };
+  { readonly ok: true; readonly value: Value } | { readonly ok: false; readonly why: Why };
 
 export function ok<Value>(value: Value): { readonly ok: true; readonly value: Value } {
   return { ok: true, value };
