@@ -1,3 +1,5 @@
+import { capability, type Capability } from './capability.ts';
+
 /**
  * The system calls that Node.js lacks, as the native file offers them: no policy, integers and byte
  * ranges only. Every call is non-blocking and returns a value ≥ 0, or a negative errno.
@@ -72,3 +74,5 @@ export interface Native {
   watch(fd: number, onReady: () => void): number;
   unwatch(watch: number): number;
 }
+
+export const native: Capability<Native> = capability('native');

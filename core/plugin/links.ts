@@ -1,0 +1,44 @@
+import type { IpPrefix } from '../net/ip-prefix.ts';
+import type { Outcome } from '../sansio/outcome.ts';
+import { capability, type Capability } from './capability.ts';
+
+/** The whole wanted state of the interface we own; what is ours and not in it gets removed. */
+export interface WantedLink {
+  readonly name: string;
+  /** Bytes. */
+  readonly mtu: number;
+  /** Addresses with their prefix length, host bits kept. */
+  readonly addresses: readonly IpPrefix[];
+  /** Destinations that lead into the interface. */
+  readonly routes: readonly IpPrefix[];
+}
+
+/** One thing the kernel refused: which object, and the errno and text it gave. */
+export interface LinkFailure {
+  readonly object: string;
+  readonly code: string;
+  readonly message: string;
+}
+
+/**
+ * Links, addresses and routes of the kernel. `apply` compares the wanted state with what is there and
+ * changes only the difference; it is idempotent and touches only what carries our marks (the interface
+ * by name, routes by protocol number).
+ */
+export interface Links {
+  apply(wanted: WantedLink): Outcome<
+    { readonly changes: number },
+    'not-permitted' | 'no-link' | 'refused'
+  > & {
+    readonly failures: readonly LinkFailure[];
+  };
+  /** Removes the routes and addresses that carry our marks on `name`. */
+  clear(name: string): void;
+  /**
+   * Calls `onChange` after another program changed links, addresses or routes, at most once per turn of
+   * the event loop. Returns the function that ends it.
+   */
+  monitor(onChange: () => void): () => void;
+}
+
+export const links: Capability<Links> = capability('links');
