@@ -1,0 +1,53 @@
+import ipaddr from 'ipaddr.js';
+import { failed, ok, type Outcome } from '../sansio/outcome.ts';
+
+/**
+ * An IP address in canonical text: dotted decimal, or RFC 5952 with all groups in hexadecimal. Equal
+ * addresses are equal strings. An IPv4-mapped IPv6 address is an IPv6 address; there are no zone ids.
+ */
+export type IpAddress = string & { readonly [brand]: true };
+
+export type IpFamily = 4 | 6;
+
+declare const brand: unique symbol;
+
+export function parseIpAddress(text: string): Outcome<IpAddress, 'not-an-ip-address'> {
+  if (ipaddr.IPv4.isValidFourPartDecimal(text)) return ok(text as IpAddress);
+  if (!text.includes(':') || !IPV6_TEXT.test(text)) return failed('not-an-ip-address');
+  const groups = withoutDottedTail(text);
+  if (groups === undefined || !ipaddr.IPv6.isValid(groups)) return failed('not-an-ip-address');
+  return ok(ipaddr.IPv6.parse(groups).toString() as IpAddress);
+}
+
+/** Returns the address of 4 or 16 bytes in network order; other lengths are a bug of the caller. */
+export function ipAddressFromBytes(bytes: Uint8Array): IpAddress {
+  if (bytes.length === 4) return bytes.join('.') as IpAddress;
+  return ipaddr.fromByteArray(Array.from(bytes)).toString() as IpAddress;
+}
+
+/** Returns the 4 or 16 bytes of the address in network order. */
+export function ipAddressBytes(address: IpAddress): Uint8Array {
+  return Uint8Array.from(
+    ipFamily(address) === 4 ? address.split('.').map(Number) : ipaddr.parse(address).toByteArray(),
+  );
+}
+
+export function ipFamily(address: IpAddress): IpFamily {
+  return address.includes(':') ? 6 : 4;
+}
+
+/** Everything that may stand in an IPv6 address, no longer than the longest of them. */
+const IPV6_TEXT = /^[0-9a-f:.]{2,45}$/i;
+
+/**
+ * Rewrites the dotted tail of `::ffff:192.0.2.1` (RFC 4291 §2.2 form 3) in hexadecimal. ipaddr.js would
+ * read the octets as octal where they start with a zero, and `::192.0.2.1` as a mapped address.
+ */
+function withoutDottedTail(text: string): string | undefined {
+  if (!text.includes('.')) return text;
+  const start = text.lastIndexOf(':') + 1;
+  const tail = text.slice(start);
+  if (!ipaddr.IPv4.isValidFourPartDecimal(tail)) return undefined;
+  const [a = 0, b = 0, c = 0, d = 0] = tail.split('.').map(Number);
+  return `${text.slice(0, start)}${((a << 8) | b).toString(16)}:${((c << 8) | d).toString(16)}`;
+}

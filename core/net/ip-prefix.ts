@@ -1,0 +1,71 @@
+import { failed, ok, type Outcome } from '../sansio/outcome.ts';
+import {
+  ipAddressBytes,
+  ipAddressFromBytes,
+  ipFamily,
+  parseIpAddress,
+  type IpAddress,
+} from './ip-address.ts';
+
+/** An address with the number of its leading bits that count. */
+export interface IpPrefix {
+  readonly address: IpAddress;
+  /** 0 to 32, or 0 to 128. */
+  readonly length: number;
+}
+
+/** Reads `192.0.2.0/24`; bits behind the length are cleared, a bare address has full length. */
+export function parseIpPrefix(text: string): Outcome<IpPrefix, 'not-an-ip-prefix'> {
+  const parsed = parseInterfaceAddress(text);
+  return parsed.ok ? ok(networkOf(parsed.value)) : failed('not-an-ip-prefix');
+}
+
+/** Reads `192.0.2.7/24` and keeps the host bits, as an address of an interface has them. */
+export function parseInterfaceAddress(text: string): Outcome<IpPrefix, 'not-an-interface-address'> {
+  const slash = text.indexOf('/');
+  const address = parseIpAddress(slash < 0 ? text : text.slice(0, slash));
+  if (!address.ok) return failed('not-an-interface-address');
+  const width = widthOf(address.value);
+  const digits = slash < 0 ? String(width) : text.slice(slash + 1);
+  const length = /^(0|[1-9]\d{0,2})$/.test(digits) ? Number(digits) : width + 1;
+  if (length > width) return failed('not-an-interface-address');
+  return ok({ address: address.value, length });
+}
+
+export function formatIpPrefix(prefix: IpPrefix): string {
+  return `${prefix.address}/${prefix.length}`;
+}
+
+/** Returns the prefix with the bits behind its length cleared. */
+export function networkOf(prefix: IpPrefix): IpPrefix {
+  const bytes = ipAddressBytes(prefix.address);
+  for (let i = 0; i < bytes.length; i++) bytes[i] = (bytes[i] ?? 0) & maskByte(prefix.length, i);
+  return { address: ipAddressFromBytes(bytes), length: prefix.length };
+}
+
+/** Returns the prefix that holds this address alone. */
+export function hostPrefix(address: IpAddress): IpPrefix {
+  return { address, length: widthOf(address) };
+}
+
+export function prefixContains(prefix: IpPrefix, address: IpAddress): boolean {
+  if (ipFamily(prefix.address) !== ipFamily(address)) return false;
+  const a = ipAddressBytes(prefix.address);
+  const b = ipAddressBytes(address);
+  return a.every((byte, i) => ((byte ^ (b[i] ?? 0)) & maskByte(prefix.length, i)) === 0);
+}
+
+/** Whether some address lies in both, that is, whether one holds the other. */
+export function prefixesOverlap(a: IpPrefix, b: IpPrefix): boolean {
+  return a.length <= b.length ? prefixContains(a, b.address) : prefixContains(b, a.address);
+}
+
+function widthOf(address: IpAddress): number {
+  return ipFamily(address) === 4 ? 32 : 128;
+}
+
+/** Returns the byte at `index` of the netmask of this length. */
+function maskByte(length: number, index: number): number {
+  const bits = Math.min(Math.max(length - index * 8, 0), 8);
+  return (0xff << (8 - bits)) & 0xff;
+}
