@@ -1,0 +1,28 @@
+import type { Severity } from '../sansio/log.ts';
+
+/** What holds where a document says nothing. Nothing else in the product has defaults for these. */
+export const DEFAULTS = {
+  interfaceName: 'culvert0',
+  /** 1492 (PPPoE) less 40 IPv6, 8 UDP, 4 channel header and 32 WireGuard. */
+  mtu: 1408,
+  listenPort: 51_820,
+  peerKind: 'wireguard',
+  /** Seconds; 0 is off. */
+  keepalive: 0,
+  logLevel: 'info',
+} as const satisfies Record<string, string | number> & { readonly logLevel: Severity };
+
+/** The private key stands in this file of the state directory and never in a document. */
+export const WIREGUARD_KEY_FILE = 'wireguard.key';
+
+export const LIMITS = {
+  /** Bytes of a document on the wire; local ones are held to it too. */
+  documentBytes: 256 * 1024,
+  peers: 2048,
+  allowedIps: 256,
+  interfaceAddresses: 16,
+  brokers: 8,
+  operatorKeys: 8,
+  /** Errors told about one document; the rest is counted in the last of them. */
+  errors: 32,
+} as const;

@@ -1,0 +1,106 @@
+import * as v from 'valibot';
+import {
+  parseInterfaceAddress,
+  parseIpPrefix,
+  formatIpPrefix,
+  type IpPrefix,
+} from '../net/ip-prefix.ts';
+import { decodeBase64 } from '../sansio/base64.ts';
+import { parseEndpoint, type Endpoint } from './endpoint.ts';
+import { NAME_PATTERN, type Name } from './name.ts';
+
+/** The kinds of values that documents are made of. Each parses text into the type of the core. */
+
+export const name: v.GenericSchema<string, Name> = v.pipe(
+  v.string(),
+  v.regex(
+    NAME_PATTERN,
+    'must be 1 to 64 letters, digits, ".", "_" or "-", the first a letter or digit',
+  ),
+  v.transform((text) => text as Name),
+);
+
+/** One line of text for people. */
+export const label: v.GenericSchema<string, string> = v.pipe(
+  v.string(),
+  v.minLength(1, 'must not be empty'),
+  v.maxLength(64, 'must be at most 64 characters'),
+  // A control character could forge a log line or colour a terminal.
+  v.regex(/^[^\p{Cc}\p{Cf}\p{Zl}\p{Zp}]*$/u, 'must not hold control characters'),
+);
+
+/** IFNAMSIZ and dev_valid_name() of Linux: at most 15 characters; `:` would name an alias. */
+export const interfaceName: v.GenericSchema<string, string> = v.pipe(
+  v.string(),
+  v.regex(
+    /^[A-Za-z0-9][A-Za-z0-9._-]{0,14}$/,
+    'must be 1 to 15 letters, digits, ".", "_" or "-", the first a letter or digit',
+  ),
+);
+
+export function wholeNumber(least: number, most: number): v.GenericSchema<number, number> {
+  const message = `must be a whole number from ${least} to ${most}`;
+  return v.pipe(
+    v.number(),
+    v.integer(message),
+    v.minValue(least, message),
+    v.maxValue(most, message),
+  );
+}
+
+/** A 32-byte key in base64. The message never holds the value. */
+export const key: v.GenericSchema<string, Uint8Array> = v.pipe(
+  v.string(),
+  v.regex(/^[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=$/, 'must be a key: 32 bytes in base64'),
+  v.rawTransform(({ dataset, addIssue, NEVER }) => {
+    const bytes = decodeBase64(dataset.value);
+    if (bytes?.some((byte) => byte !== 0) === true) return bytes;
+    addIssue({ message: 'must not be a key of zeros' });
+    return NEVER;
+  }),
+);
+
+export const prefix: v.GenericSchema<string, IpPrefix> = v.pipe(
+  v.string(),
+  v.rawTransform(({ dataset, addIssue, NEVER }) => {
+    const network = parseIpPrefix(dataset.value);
+    const kept = parseInterfaceAddress(dataset.value);
+    if (!network.ok || !kept.ok) {
+      addIssue({ message: 'must be a prefix such as 192.0.2.0/24 or 2001:db8::/32' });
+      return NEVER;
+    }
+    if (network.value.address !== kept.value.address) {
+      addIssue({ message: `has bits behind its length: write ${formatIpPrefix(network.value)}` });
+      return NEVER;
+    }
+    return network.value;
+  }),
+);
+
+export const interfaceAddress: v.GenericSchema<string, IpPrefix> = v.pipe(
+  v.string(),
+  v.rawTransform(({ dataset, addIssue, NEVER }) => {
+    const address = parseInterfaceAddress(dataset.value);
+    if (address.ok) return address.value;
+    addIssue({ message: 'must be an address with its length, such as 100.64.0.1/32' });
+    return NEVER;
+  }),
+);
+
+export const endpoint: v.GenericSchema<string, Endpoint> = v.pipe(
+  v.string(),
+  v.rawTransform(({ dataset, addIssue, NEVER }) => {
+    const parsed = parseEndpoint(dataset.value);
+    if (parsed.ok) return parsed.value;
+    addIssue({ message: 'must be address:port, [address]:port or name:port' });
+    return NEVER;
+  }),
+);
+
+/** A list of at most `limit` entries; the size of the document bounds what is looked at before. */
+export function limited<Input, Output>(
+  item: v.GenericSchema<Input, Output>,
+  limit: number,
+): v.GenericSchema<Input[], readonly Output[]> {
+  return v.pipe(v.array(item), v.maxLength(limit, `must hold at most ${limit} entries`));
+}

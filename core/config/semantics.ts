@@ -1,0 +1,39 @@
+import { formatIpPrefix, networkOf } from '../net/ip-prefix.ts';
+import { encodeBase64 } from '../sansio/base64.ts';
+import type { Configuration, PeerConfiguration } from './configuration.ts';
+import { limitErrors, type ConfigurationError } from './error.ts';
+
+/** Returns what is wrong with a document whose single values are all right. */
+export function checkSemantics(configuration: Configuration): readonly ConfigurationError[] {
+  const errors: ConfigurationError[] = [];
+  const seen = new Map<string, string>();
+
+  /** Refuses the second use of what must be unique; `kind` keeps the names of different things apart. */
+  function unique(kind: string, value: string, path: string): void {
+    const first = seen.get(`${kind} ${value}`);
+    if (first === undefined) seen.set(`${kind} ${value}`, path);
+    else errors.push({ path, message: `is the same as ${first}` });
+  }
+
+  configuration.interface.addresses.forEach((address, i) => {
+    unique('address', address.address, `interface.addresses[${i}]`);
+  });
+  configuration.peers.forEach((peer, i) => {
+    const path = `peers[${i}]`;
+    unique('id', peer.id, `${path}.id`);
+    if (peer.name !== undefined) unique('name', peer.name, `${path}.name`);
+    unique('publicKey', encodeBase64(peer.publicKey), `${path}.publicKey`);
+    peer.allowedIps.forEach((prefix, j) => {
+      unique('allowedIp', formatIpPrefix(networkOf(prefix)), `${path}.allowedIps[${j}]`);
+    });
+    errors.push(...checkPeer(peer, path));
+  });
+  return limitErrors(errors);
+}
+
+function checkPeer(peer: PeerConfiguration, path: string): readonly ConfigurationError[] {
+  if (peer.kind === 'culvert' && peer.endpoint === undefined) {
+    return [{ path: `${path}.endpoint`, message: 'is missing: a culvert peer needs an endpoint' }];
+  }
+  return [];
+}
