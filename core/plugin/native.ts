@@ -22,8 +22,11 @@ export interface Native {
   getOption(fd: number, level: number, name: number): number;
   /** open(2) with O_CLOEXEC | O_NONBLOCK | O_RDWR. Returns the descriptor. */
   open(path: string): number;
-  /** ioctl(2); `argument` is read and written in place. */
-  ioctl(fd: number, request: number, argument: Uint8Array): number;
+  /**
+   * ioctl(2). Bytes (at most 256) are read and written in place; a number (below 4096) is the argument
+   * itself, as TUNSETOFFLOAD wants it.
+   */
+  ioctl(fd: number, request: number, argument: Uint8Array | number): number;
   close(fd: number): number;
   /** send(2) of the bytes; returns the number sent. */
   send(fd: number, bytes: Uint8Array): number;
@@ -69,7 +72,8 @@ export interface Native {
 
   /**
    * Calls `onReady` from the event loop whenever `fd` is readable, until `unwatch`. It re-arms itself
-   * after errors such as ENOBUFS, and keeps the process alive.
+   * after errors such as ENOBUFS, and keeps the process alive. An exception of `onReady` is an uncaught
+   * exception. Returns the watch; end it before closing `fd`.
    */
   watch(fd: number, onReady: () => void): number;
   unwatch(watch: number): number;
