@@ -25,6 +25,7 @@ export interface DeviceOffloads {
  * never throw; what the kernel refuses is in the records.
  */
 export interface PacketDevice {
+  /** Opens the interface. A second call moves to another name; when that fails the old one stays. */
   open(
     wanted: { readonly name: string; readonly mtu: number },
     arena: Arena,

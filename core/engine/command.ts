@@ -1,0 +1,19 @@
+import type { Publication } from '../plugin/control-channel.ts';
+import type { WantedLink } from '../plugin/links.ts';
+
+/**
+ * What the engine wants done in the world. The driver carries each out through a plugin and feeds the
+ * result back as an input, at once or later.
+ */
+export type Command =
+  /** → `device-opened` */
+  | { readonly type: 'open-device'; readonly name: string; readonly mtu: number }
+  /** Bind the UDP port, 0 for any. → `listening` */
+  | { readonly type: 'listen'; readonly port: number; readonly mark: number | undefined }
+  /** Make the kernel's link, addresses and routes so. → `link-applied` */
+  | { readonly type: 'apply-link'; readonly link: WantedLink }
+  /** Look up a peer's endpoint name. → `resolved` */
+  | { readonly type: 'resolve'; readonly peer: string; readonly host: string }
+  | { readonly type: 'publish'; readonly publication: Publication }
+  /** Keep a document across restarts. */
+  | { readonly type: 'store'; readonly name: string; readonly bytes: Uint8Array };

@@ -1,0 +1,43 @@
+import type { Configuration } from '../config/configuration.ts';
+import type { IpAddress } from '../net/ip-address.ts';
+import type { ControlEvent } from '../plugin/control-channel.ts';
+import type { Listening, ListenFailure } from '../plugin/datagrams.ts';
+import type { LinkFailure } from '../plugin/links.ts';
+import type { DeviceFailure, DeviceOffloads } from '../plugin/packet-device.ts';
+import type { Outcome } from '../sansio/outcome.ts';
+import type { UapiSet } from '../wireguard/uapi.ts';
+
+/**
+ * Everything that can happen to the engine. Packets come in beside these, in batches: see
+ * `Engine.handlePackets` and `Engine.handleDatagrams`.
+ */
+export type Input =
+  /** A configuration from the local file, already parsed. */
+  | { readonly type: 'configuration'; readonly configuration: Configuration }
+  /** The calendar: at start, hourly and after a step. */
+  | { readonly type: 'wall-clock'; readonly unixMs: number }
+  | { readonly type: 'control'; readonly event: ControlEvent }
+  /** `wg set` and its like. */
+  | { readonly type: 'uapi-set'; readonly request: UapiSet }
+  /** Another program changed links, addresses or routes. */
+  | { readonly type: 'links-changed' }
+  /** The daemon is asked to end. */
+  | { readonly type: 'stop' }
+  | CommandResult;
+
+/** What became of a command. */
+export type CommandResult =
+  | {
+      readonly type: 'device-opened';
+      readonly outcome: Outcome<
+        { readonly name: string; readonly offloads: DeviceOffloads },
+        DeviceFailure
+      >;
+    }
+  | { readonly type: 'listening'; readonly outcome: Outcome<Listening, ListenFailure> }
+  | { readonly type: 'link-applied'; readonly failures: readonly LinkFailure[] }
+  | {
+      readonly type: 'resolved';
+      readonly peer: string;
+      readonly outcome: Outcome<readonly IpAddress[], 'not-resolved'>;
+    };
