@@ -91,12 +91,9 @@ function buildIndependentReader() {
     const out = `node_modules/${folder}/build/Release/${name}.node`;
     if (existsSync(out)) continue;
     mkdirSync(`node_modules/${folder}/build/Release`, { recursive: true });
-    run(
-      'gcc',
-      ...['-O2', '-w', '-shared', '-fPIC', `-DNODE_GYP_MODULE_NAME=${name}`],
-      ...['-Inode_modules/node-api-headers/include', '-o', out],
-      `node_modules/${folder}/native/${name}.c`,
-    );
+    const flags = ['-O2', '-w', '-shared', '-fPIC', '-Inode_modules/node-api-headers/include'];
+    const source = `node_modules/${folder}/native/${name}.c`;
+    run('gcc', ...flags, `-DNODE_GYP_MODULE_NAME=${name}`, '-o', out, source);
   }
 }
 
