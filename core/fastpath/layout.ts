@@ -55,13 +55,15 @@ export const PATH_IFINDEX: i32 = 52;
 
 /**
  * One sendmsg: { offset u32, length u32, segment u32, path u32, tos u32, result i32, _ u32, _ u32 }.
- * `segment` > 0 asks for UDP GSO: all datagrams have that length but the last. `path` is the offset of
- * a path record. `result` is 0, or the negative errno with which the kernel refused this one.
+ * `segment` > 0 asks for UDP GSO: all datagrams have that length but the last. With SEND_SPLIT added
+ * they go out one by one, for where GSO is not to be had. `path` is the offset of a path record.
+ * `result` is 0, or the negative errno with which the kernel refused this one.
  */
 export const SEND_SIZE: i32 = 32;
 export const SEND_OFFSET: i32 = 0;
 export const SEND_LENGTH: i32 = 4;
 export const SEND_SEGMENT: i32 = 8;
+export const SEND_SPLIT: i32 = 0x10000;
 export const SEND_PATH: i32 = 12;
 export const SEND_TOS: i32 = 16;
 export const SEND_RESULT: i32 = 20;

@@ -57,6 +57,7 @@
 #define SEND_OFFSET 0
 #define SEND_LENGTH 4
 #define SEND_SEGMENT 8
+#define SEND_SPLIT 0x10000
 #define SEND_PATH 12
 #define SEND_TOS 16
 #define SEND_RESULT 20
@@ -479,6 +480,8 @@ struct outgoing {
   uint8_t remotes[MOST_MESSAGES][REMOTE_SIZE];
   uint8_t *records[MOST_MESSAGES];
   uint32_t count;
+  int fd;
+  int wait_ms;
 };
 
 static void add_control(struct message *message, int level, int type, const void *data,
@@ -493,14 +496,12 @@ static void add_control(struct message *message, int level, int type, const void
   message->header.control_length += CONTROL_SPACE(length);
 }
 
-static void write_control(struct message *message, const uint8_t *record, const uint8_t *path) {
+static void write_control(struct message *message, uint16_t segment, int tos, const uint8_t *path) {
   uint16_t family;
   memcpy(&family, path + PATH_REMOTE, sizeof family);
   int ipv6 = family == AF_INET6;
-  uint16_t segment = (uint16_t)load(record + SEND_SEGMENT);
   if (segment != 0)
     add_control(message, SOL_UDP_LEVEL, UDP_SEGMENT_OPTION, &segment, sizeof segment);
-  int tos = (int)(load(record + SEND_TOS) & 0xff);
   if (tos != 0)
     add_control(message, ipv6 ? IPPROTO_IPV6 : IPPROTO_IP, ipv6 ? IPV6_TCLASS : IP_TOS, &tos,
                 sizeof tos);
@@ -520,57 +521,75 @@ static void write_control(struct message *message, const uint8_t *record, const 
   }
 }
 
-/* Adds the record to the batch; returns 0, or -EINVAL when it points outside of the arena. */
-static int add_message(struct outgoing *batch, struct bytes arena, uint8_t *record) {
-  uint32_t offset = load(record + SEND_OFFSET), length = load(record + SEND_LENGTH);
-  const uint8_t *path = arena.data + load(record + SEND_PATH); /* checked by the caller */
-  uint32_t remote_length = load(path + PATH_REMOTE_LENGTH);
-  if (!holds(arena, offset, length, 1) || remote_length > REMOTE_SIZE ||
-      load(record + SEND_SEGMENT) > UINT16_MAX)
-    return -EINVAL;
-  uint32_t i = batch->count++;
-  struct message *message = &batch->messages[i];
-  memcpy(batch->remotes[i], path + PATH_REMOTE, REMOTE_SIZE);
-  batch->payloads[i] = (struct iovec){arena.data + offset, length};
-  batch->records[i] = record;
-  memset(message, 0, sizeof *message);
-  message->header.name = batch->remotes[i];
-  message->header.name_length = (int)remote_length;
-  message->header.pieces = &batch->payloads[i];
-  message->header.piece_count = 1;
-  message->header.control = batch->controls[i].bytes;
-  write_control(message, record, path);
-  if (message->header.control_length == 0) message->header.control = NULL;
-  return 0;
-}
-
-/* Sends the batch on `fd`; returns how many the kernel took and sets the result of each record. */
-static uint32_t send_messages(int fd, struct outgoing *batch, int *wait_ms) {
-  uint32_t taken = 0, next = 0;
+/* Sends the batch, empties it, and sets the result of each record of which something failed. */
+static void send_messages(struct outgoing *batch) {
+  uint32_t next = 0;
   while (next < batch->count) {
-    long sent = syscall(SYS_sendmmsg, fd, batch->messages + next, batch->count - next,
+    long sent = syscall(SYS_sendmmsg, batch->fd, batch->messages + next, batch->count - next,
                         MSG_DONTWAIT | MSG_NOSIGNAL);
     if (sent > 0) {
-      for (long i = 0; i < sent; i++) store(batch->records[next++] + SEND_RESULT, 0);
-      taken += (uint32_t)sent;
+      next += (uint32_t)sent;
       continue;
     }
     int error = sent < 0 ? errno : EIO;
     if (error == EINTR) continue;
     if (error == EAGAIN) {
-      struct pollfd full = {.fd = fd, .events = POLLOUT};
-      int wait = *wait_ms;
-      *wait_ms = 0;
-      if (wait > 0 && poll(&full, 1, wait) > 0) continue;
-      while (next < batch->count)
-        store(batch->records[next++] + SEND_RESULT, (uint32_t)-EAGAIN);
+      struct pollfd full = {.fd = batch->fd, .events = POLLOUT};
+      int wait_ms = batch->wait_ms;
+      batch->wait_ms = 0;
+      if (wait_ms > 0 && poll(&full, 1, wait_ms) > 0) continue;
+      while (next < batch->count) store(batch->records[next++] + SEND_RESULT, (uint32_t)-EAGAIN);
       break;
     }
-    /* sendmmsg stops at the message that fails, and its error is only told when it is the first. */
-    store(batch->records[next++] + SEND_RESULT, (uint32_t)-error);
+    /* sendmmsg stops at the message that fails, and tells its error only when it is the first. What
+       is left of a split train would fail as well. */
+    uint8_t *record = batch->records[next];
+    store(record + SEND_RESULT, (uint32_t)-error);
+    while (next < batch->count && batch->records[next] == record) next++;
   }
   batch->count = 0;
-  return taken;
+}
+
+static void add_message(struct outgoing *batch, uint8_t *record, struct iovec payload,
+                        uint16_t segment, const uint8_t *path) {
+  int fd = (int)load(path + PATH_FD);
+  if (batch->count == MOST_MESSAGES || (batch->count > 0 && fd != batch->fd)) send_messages(batch);
+  uint32_t i = batch->count++;
+  struct message *message = &batch->messages[i];
+  batch->fd = fd;
+  batch->records[i] = record;
+  batch->payloads[i] = payload;
+  memcpy(batch->remotes[i], path + PATH_REMOTE, REMOTE_SIZE);
+  memset(message, 0, sizeof *message);
+  message->header.name = batch->remotes[i];
+  message->header.name_length = (int)load(path + PATH_REMOTE_LENGTH);
+  message->header.pieces = &batch->payloads[i];
+  message->header.piece_count = 1;
+  message->header.control = batch->controls[i].bytes;
+  write_control(message, segment, (int)(load(record + SEND_TOS) & 0xff), path);
+}
+
+/* Adds what the record asks for to the batch; returns 0 or a negative errno. */
+static int add_record(struct outgoing *batch, struct bytes arena, uint8_t *record) {
+  uint32_t offset = load(record + SEND_OFFSET), length = load(record + SEND_LENGTH);
+  uint32_t segment = load(record + SEND_SEGMENT), at = load(record + SEND_PATH);
+  if (!holds(arena, offset, length, 1) || !holds(arena, at, 1, PATH_SIZE)) return -EINVAL;
+  const uint8_t *path = arena.data + at;
+  uint32_t train = segment & ~(uint32_t)SEND_SPLIT;
+  if (length > LARGEST_TRAIN) return -EMSGSIZE;
+  if (train > UINT16_MAX || load(path + PATH_REMOTE_LENGTH) > REMOTE_SIZE) return -EINVAL;
+  uint8_t *payload = arena.data + offset;
+  if (!(segment & SEND_SPLIT) || train == 0) {
+    add_message(batch, record, (struct iovec){payload, length}, (uint16_t)train, path);
+    return 0;
+  }
+  while (length > 0) {
+    uint32_t piece = length < train ? length : train;
+    add_message(batch, record, (struct iovec){payload, piece}, 0, path);
+    payload += piece;
+    length -= piece;
+  }
+  return 0;
 }
 
 static napi_value native_send_batch(napi_env env, napi_callback_info info) {
@@ -580,27 +599,22 @@ static napi_value native_send_batch(napi_env env, napi_callback_info info) {
   int wait_ms = take_integer(&call);
   if (call.wrong || wait_ms < 0 || !holds(arena, table, count, SEND_SIZE))
     return wrong_arguments(env);
-  if (wait_ms > LONGEST_WAIT) wait_ms = LONGEST_WAIT;
 
   struct outgoing batch;
-  uint32_t taken = 0;
-  int fd = -1;
   batch.count = 0;
+  batch.wait_ms = wait_ms < LONGEST_WAIT ? wait_ms : LONGEST_WAIT;
   for (uint32_t i = 0; i < count; i++) {
     uint8_t *record = arena.data + table + i * SEND_SIZE;
-    uint32_t path = load(record + SEND_PATH);
-    if (!holds(arena, path, 1, PATH_SIZE)) {
-      store(record + SEND_RESULT, (uint32_t)-EINVAL);
-      continue;
-    }
-    int its_fd = (int)load(arena.data + path + PATH_FD);
-    if (batch.count == MOST_MESSAGES || (its_fd != fd && batch.count > 0))
-      taken += send_messages(fd, &batch, &wait_ms);
-    fd = its_fd;
-    if (add_message(&batch, arena, record) < 0) store(record + SEND_RESULT, (uint32_t)-EINVAL);
+    store(record + SEND_RESULT, 0);
+    int refused = add_record(&batch, arena, record);
+    if (refused < 0) store(record + SEND_RESULT, (uint32_t)refused);
   }
-  taken += send_messages(fd, &batch, &wait_ms);
-  return integer(env, taken);
+  send_messages(&batch);
+
+  uint32_t sent = 0;
+  for (uint32_t i = 0; i < count; i++)
+    if (load(arena.data + table + i * SEND_SIZE + SEND_RESULT) == 0) sent++;
+  return integer(env, sent);
 }
 
 /* Watches -------------------------------------------------------------------------------------- */

@@ -1,0 +1,9 @@
+import { randomFillSync } from 'node:crypto';
+import type { Random } from '../../core/sansio/random.ts';
+
+/** The kernel's randomness. */
+export const nodeRandom: Random = {
+  fill(out) {
+    randomFillSync(out);
+  },
+};
