@@ -1,0 +1,110 @@
+import { ipFamily } from '../../core/net/ip-address.ts';
+import type { IpPrefix } from '../../core/net/ip-prefix.ts';
+import {
+  changedObject,
+  planLink,
+  type LinkChange,
+  type ObservedLink,
+  type RouteMarks,
+} from '../../core/netlink/wanted-link.ts';
+import type { LinkFailure, Links, WantedLink } from '../../core/plugin/links.ts';
+import { failed, ok } from '../../core/sansio/outcome.ts';
+import type { Answer, Refusal } from './refusal.ts';
+
+/** What `applyLink` needs of a kernel. */
+export interface LinkKernel {
+  /** Refused with ENODEV where there is no such interface. */
+  observe(name: string): Answer<ObservedLink>;
+  change(change: LinkChange): Refusal | undefined;
+  /** Changes of ours to this link were made and are about to be read. */
+  changed(link: number): void;
+}
+
+/**
+ * Plans, changes and reads again until nothing differs, or until the kernel refuses all that is left.
+ * What counts is what was read in the end: a refusal whose object is as wanted is none.
+ */
+export function applyLink(
+  wanted: WantedLink,
+  kernel: LinkKernel,
+  marks: RouteMarks,
+): ReturnType<Links['apply']> {
+  const refusals = new Map<string, Refusal>();
+  let changes = 0;
+  for (let round = 1; ; round++) {
+    const observed = kernel.observe(wanted.name);
+    if (!observed.ok) return notObserved(wanted.name, observed.refusal);
+    const plan = planLink(wanted, observed.value, marks);
+    if (plan.length === 0) return { ...ok({ changes }), failures: [] };
+    if (round > MOST_ROUNDS) return refused(plan, refusals, wanted.name);
+
+    const before = changes;
+    for (const change of plan) {
+      const refusal = kernel.change(change);
+      if (refusal?.code === 'EPERM') return notPermitted(change, refusal);
+      if (refusal === undefined) changes++;
+      else refusals.set(keyOf(change), refusal);
+      if (changes % ABSORB_AFTER === 0) kernel.changed(observed.value.link.index);
+    }
+    if (changes === before) return refused(plan, refusals, wanted.name);
+    kernel.changed(observed.value.link.index);
+  }
+}
+
+/** A change can undo an earlier one (the last address takes the routes along) once, not for ever. */
+const MOST_ROUNDS = 4;
+
+/** Changes between two looks at the monitor, so that ours alone do not overrun it. */
+const ABSORB_AFTER = 256;
+
+function notObserved(name: string, { code, message }: Refusal): ReturnType<Links['apply']> {
+  const why = code === 'ENODEV' ? 'no-link' : code === 'EPERM' ? 'not-permitted' : 'refused';
+  return { ...failed(why), failures: [{ object: `link ${name}`, code, message }] };
+}
+
+function notPermitted(change: LinkChange, { code, message }: Refusal): ReturnType<Links['apply']> {
+  return {
+    ...failed('not-permitted'),
+    failures: [{ object: changedObject(change), code, message }],
+  };
+}
+
+function refused(
+  plan: readonly LinkChange[],
+  refusals: ReadonlyMap<string, Refusal>,
+  name: string,
+): ReturnType<Links['apply']> {
+  const failures = plan.map((change): LinkFailure => {
+    const object = changedObject(change);
+    const refusal = refusals.get(keyOf(change));
+    if (refusal === undefined) {
+      return { object, code: 'UNDONE', message: 'the kernel or another program undoes it' };
+    }
+    const { code, message } = refusal;
+    return { object, code, message: explain(change, refusal, name) ?? message };
+  });
+  return { ...failed('refused'), failures };
+}
+
+/** Says in the words of the field what the kernel's errno leaves to guess. */
+function explain(change: LinkChange, { code }: Refusal, name: string): string | undefined {
+  const added = addedPrefix(change);
+  if (added === undefined) return undefined;
+  if (ipFamily(added.address) === 6 && NO_IPV6.has(code)) return `IPv6 is disabled on ${name}`;
+  if (change.type === 'add-route' && code === 'EEXIST') {
+    return 'a route of another program is in its place';
+  }
+  return undefined;
+}
+
+/** What an IPv6 request gets: with disable_ipv6 set, on an interface without IPv6, without the module. */
+const NO_IPV6 = new Set(['EACCES', 'ENODEV', 'EOPNOTSUPP', 'EAFNOSUPPORT']);
+
+function addedPrefix(change: LinkChange): IpPrefix | undefined {
+  if (change.type === 'add-address') return change.address.address;
+  return change.type === 'add-route' ? change.route.destination : undefined;
+}
+
+function keyOf(change: LinkChange): string {
+  return `${change.type} ${changedObject(change)}`;
+}

@@ -1,0 +1,4 @@
+export { createNetlink, ROUTE_PROTOCOL, type NetlinkOptions } from './links.ts';
+export { createMemoryLinks, MemoryKernel } from './memory.ts';
+export type { Answer, Refusal } from './refusal.ts';
+export { Rtnetlink } from './rtnetlink.ts';

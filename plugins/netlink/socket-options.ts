@@ -1,0 +1,8 @@
+import { arch } from 'node:process';
+
+/** Socket options whose numbers MIPS has its own of (asm/socket.h); SO_RCVBUFFORCE is 33 everywhere. */
+const isMips = arch.startsWith('mips');
+
+export const SOL_SOCKET: number = isMips ? 0xffff : 1;
+export const SO_RCVBUF: number = isMips ? 0x1002 : 8;
+export const SO_RCVBUFFORCE = 33;
