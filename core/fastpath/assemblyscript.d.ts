@@ -1,2 +1,3 @@
 /** Lets TypeScript read `layout.ts`, whose constants are typed for AssemblyScript. */
 declare type i32 = number;
+declare type u32 = number;

@@ -43,7 +43,7 @@ export const DATAGRAM_LOCAL: i32 = 44;
 export const DATAGRAM_IFINDEX: i32 = 60;
 
 /**
- * Where to send: { fd i32, sockaddr length u32, remote sockaddr[28], local address[16], ifindex u32, _[8] }.
+ * Where to send: { fd i32, sockaddr length u32, remote sockaddr[28], local address[16], ifindex u32, channel u32, _[4] }.
  * A non-zero local address and interface pin the source of the datagram (IP_PKTINFO).
  */
 export const PATH_SIZE: i32 = 64;
@@ -52,6 +52,9 @@ export const PATH_REMOTE_LENGTH: i32 = 4;
 export const PATH_REMOTE: i32 = 8;
 export const PATH_LOCAL: i32 = 36;
 export const PATH_IFINDEX: i32 = 52;
+/** The TURN channel (RFC 8656 §12.4) in whose header each message is wrapped, 0 for none. */
+export const PATH_CHANNEL: i32 = 56;
+export const CHANNEL_HEADER_SIZE: i32 = 4;
 
 /**
  * One sendmsg: { offset u32, length u32, segment u32, path u32, tos u32, result i32, _ u32, _ u32 }.
@@ -103,3 +106,214 @@ export const MESSAGE_SESSION: i32 = 28;
 export const MESSAGE_HEADER_SIZE: i32 = 16;
 export const TAG_SIZE: i32 = 16;
 export const KEY_SIZE: i32 = 32;
+
+/* What the packet path keeps for itself --------------------------------------------------------- */
+
+/**
+ * A peer: { current session u32: its offset or 0, facts u32, sent bytes u64, sent packets u64, received
+ * bytes u64, received packets u64, path, path of the last message that came from elsewhere, sessions }.
+ * The path is set while its address length is not 0.
+ */
+export const PEER_SIZE: i32 = 4736;
+export const PEER_CURRENT: i32 = 0;
+export const PEER_FACTS: i32 = 4;
+export const PEER_SENT_BYTES: i32 = 8;
+export const PEER_SENT_PACKETS: i32 = 16;
+export const PEER_RECEIVED_BYTES: i32 = 24;
+export const PEER_RECEIVED_PACKETS: i32 = 32;
+export const PEER_PATH: i32 = 64;
+export const PEER_ROAMED: i32 = 128;
+export const PEER_SESSIONS: i32 = 192;
+export const MOST_PEERS: i32 = 4096;
+
+/** What happened to a peer since JavaScript last looked: bits of PEER_FACTS. */
+export const FACT_SENT_DATA: i32 = 1;
+export const FACT_SENT_KEEPALIVE: i32 = 2;
+export const FACT_RECEIVED_DATA: i32 = 4;
+export const FACT_RECEIVED_KEEPALIVE: i32 = 8;
+export const FACT_ROAMED: i32 = 16;
+/** The peer is in the list of touched peers. */
+export const FACT_LISTED: i32 = 32;
+/** Shifted left by the slot of the session on which something was received. */
+export const FACT_RECEIVED_ON_SLOT_0: i32 = 256;
+
+/**
+ * A session: { local index u32, remote index u32, installed u32, _ u32, next counter to send u64,
+ * greatest counter received + 1 u64, keys, replay window }. Local index = peer << 8 | counter; it lies
+ * in the slot counter mod 4 of its peer.
+ */
+export const SESSION_SIZE: i32 = 1136;
+export const SESSION_LOCAL_INDEX: i32 = 0;
+export const SESSION_REMOTE_INDEX: i32 = 4;
+export const SESSION_INSTALLED: i32 = 8;
+export const SESSION_SEND_COUNTER: i32 = 16;
+export const SESSION_RECEIVED: i32 = 24;
+export const SESSION_SEND_KEY: i32 = 32;
+export const SESSION_RECEIVE_KEY: i32 = 64;
+export const SESSION_WINDOW: i32 = 96;
+export const SESSIONS_PER_PEER: i32 = 4;
+/** Bits of the replay window; 64 of them are being cleared, so that 8128 packets are remembered. */
+export const WINDOW_BITS: i32 = 8192;
+export const WINDOW_PACKETS: i32 = 8128;
+/** REJECT_AFTER_MESSAGES of the whitepaper §6.1: 2^64 - 2^13 - 1. */
+export const REJECT_AFTER_MESSAGES_LOW: u32 = 0xffffdfff;
+export const REJECT_AFTER_MESSAGES_HIGH: u32 = 0xffffffff;
+
+/**
+ * A flow: { who u32: 0 for outbound, else peer + 1; kind u32: family | protocol << 8 | fragment << 16;
+ * ports: source u16, destination u16 in network order; generation u32; source[16]; destination[16];
+ * verdict u32: verdict | detail << 8 | peer << 16; rewrite u32: index of a rewrite rule, 0 for none;
+ * batch u32 that used it last; write group u32 of that batch }. A 4-way set-associative table.
+ * IPv4 addresses take the first four bytes. Fragments have no ports; ICMP has the identifier of an echo
+ * as source port and type, code as destination port.
+ */
+export const FLOW_SIZE: i32 = 64;
+export const FLOW_WHO: i32 = 0;
+export const FLOW_KIND: i32 = 4;
+export const FLOW_PORTS: i32 = 8;
+export const FLOW_GENERATION: i32 = 12;
+export const FLOW_SOURCE: i32 = 16;
+export const FLOW_DESTINATION: i32 = 32;
+export const FLOW_VERDICT: i32 = 48;
+export const FLOW_REWRITE: i32 = 52;
+export const FLOW_BATCH: i32 = 56;
+export const FLOW_GROUP: i32 = 60;
+export const FLOW_WAYS: i32 = 4;
+export const MOST_FLOWS: i32 = 16_384;
+
+export const VERDICT_FORWARD: i32 = 1;
+/** Count it under the drop counter `detail`. */
+export const VERDICT_DROP: i32 = 2;
+/** The same, and JavaScript answers with an ICMP error. */
+export const VERDICT_REFUSE: i32 = 3;
+/** For the daemon itself. */
+export const VERDICT_LOCAL: i32 = 4;
+
+/** Why the kernel handed back to JavaScript before the end of a batch: values of CONTROL_STOP. */
+export const STOP_END: i32 = 0;
+/** No verdict for the flow at CONTROL_KEY: insert one and go on with the same packet. */
+export const STOP_MISS: i32 = 1;
+/** The peer has no session or no path: keep a copy. */
+export const STOP_STAGE: i32 = 2;
+export const STOP_REFUSED: i32 = 3;
+export const STOP_LOCAL: i32 = 4;
+export const STOP_TOO_BIG: i32 = 5;
+
+/** Packets that went nowhere, by reason: indices of the drop counters. */
+export const DROP_MALFORMED: i32 = 0;
+export const DROP_OVERSIZED: i32 = 1;
+export const DROP_ARENA_FULL: i32 = 2;
+export const DROP_UNKNOWN_SESSION: i32 = 3;
+export const DROP_NOT_AUTHENTIC: i32 = 4;
+export const DROP_REPLAYED: i32 = 5;
+export const DROP_CONGESTION_MARK_LOST: i32 = 6;
+/** The first index that the policy's own reasons may take. */
+export const DROP_POLICY: i32 = 16;
+export const MOST_DROP_REASONS: i32 = 128;
+
+/** What the TUN device takes unsplit: bits of CONTROL_OFFLOADS. */
+export const OFFLOAD_TCP: i32 = 1;
+export const OFFLOAD_UDP: i32 = 2;
+
+/** A write being coalesced: one TUN write, its packets linked as pieces. */
+export const GROUP_SIZE: i32 = 48;
+/** Offset of the first packet. */
+export const GROUP_PACKET: i32 = 0;
+/** Length of its IP header. */
+export const GROUP_TRANSPORT: i32 = 4;
+/** Length of its IP and transport headers. */
+export const GROUP_HEADERS: i32 = 8;
+/** Length of the whole as one IP packet. */
+export const GROUP_LENGTH: i32 = 12;
+/** Payload of every packet but the last. */
+export const GROUP_SEGMENT: i32 = 16;
+/** Sequence number that the next packet must have. */
+export const GROUP_SEQUENCE: i32 = 20;
+/** Protocol while another packet may join, else 0. */
+export const GROUP_OPEN: i32 = 24;
+export const GROUP_COUNT: i32 = 28;
+export const GROUP_FIRST_PIECE: i32 = 32;
+export const GROUP_LAST_PIECE: i32 = 36;
+/** 1 when the last packet pushed. */
+export const GROUP_PUSH: i32 = 40;
+/** IPv4 identification of the first packet. */
+export const GROUP_IDENTIFICATION: i32 = 44;
+
+/** A piece: { offset u32, length u32, next u32: offset of the next piece or 0, _ u32 }. */
+export const PIECE_SIZE: i32 = 16;
+export const PIECE_NEXT: i32 = 8;
+
+/** A datagram for JavaScript: { offset u32, length u32, datagram u32: offset of its record, _ u32 }. */
+export const OTHER_SIZE: i32 = 16;
+export const OTHER_DATAGRAM: i32 = 8;
+export const MOST_OTHERS: i32 = 512;
+
+/** One u32 beside each message record: outbound its outer type of service; inbound datagram | channel << 16. */
+export const NOTE_SIZE: i32 = 4;
+
+/* Where everything lies -------------------------------------------------------------------------- */
+
+export const MOST_READS: i32 = 64;
+export const MOST_DATAGRAMS: i32 = 8;
+/** The most transport messages of a batch. */
+export const MOST_MESSAGES: i32 = 2048;
+
+/** Below it the compiler of the WebAssembly module keeps its constants. */
+export const ARENA_START: i32 = 65_536;
+
+/** Single words that the kernel and JavaScript share. */
+export const CONTROL: i32 = ARENA_START;
+export const CONTROL_STOP: i32 = CONTROL;
+/** The packet at which the kernel stopped, without virtio-net header, its length, its peer. */
+export const CONTROL_PACKET: i32 = CONTROL + 4;
+export const CONTROL_LENGTH: i32 = CONTROL + 8;
+export const CONTROL_PEER: i32 = CONTROL + 12;
+/** Index of the drop counter, when it stopped at a refused packet. */
+export const CONTROL_DETAIL: i32 = CONTROL + 16;
+/** Flows of another generation count as absent. Starts at 1. */
+export const CONTROL_GENERATION: i32 = CONTROL + 20;
+/** Number of the batch. */
+export const CONTROL_BATCH: i32 = CONTROL + 24;
+export const CONTROL_MTU: i32 = CONTROL + 28;
+export const CONTROL_OFFLOADS: i32 = CONTROL + 32;
+/** The descriptor on which the batch of datagrams was received. */
+export const CONTROL_FD: i32 = CONTROL + 36;
+/** End of what was written to the OUT region. */
+export const CONTROL_OUT: i32 = CONTROL + 40;
+export const CONTROL_MESSAGES: i32 = CONTROL + 44;
+export const CONTROL_GROUPS: i32 = CONTROL + 48;
+export const CONTROL_PIECES: i32 = CONTROL + 52;
+export const CONTROL_OTHERS: i32 = CONTROL + 56;
+export const CONTROL_TOUCHED: i32 = CONTROL + 60;
+/** The key of the packet at hand, laid out as a flow. */
+export const CONTROL_KEY: i32 = CONTROL + 64;
+
+/** u64 each. */
+export const DROPS: i32 = CONTROL + 256;
+/** u32 each: peers whose facts await JavaScript. */
+export const TOUCHED: i32 = DROPS + MOST_DROP_REASONS * 8;
+export const READS: i32 = TOUCHED + MOST_PEERS * 4;
+export const DATAGRAMS: i32 = READS + MOST_READS * READ_SIZE;
+export const OTHERS: i32 = DATAGRAMS + MOST_DATAGRAMS * DATAGRAM_SIZE;
+export const MESSAGES: i32 = OTHERS + MOST_OTHERS * OTHER_SIZE;
+export const NOTES: i32 = MESSAGES + MOST_MESSAGES * MESSAGE_SIZE;
+export const SENDS: i32 = NOTES + MOST_MESSAGES * NOTE_SIZE;
+export const WRITES: i32 = SENDS + MOST_MESSAGES * SEND_SIZE;
+export const IOVECS: i32 = WRITES + MOST_MESSAGES * WRITE_SIZE;
+export const PIECES: i32 = IOVECS + MOST_MESSAGES * IOVEC_SIZE;
+export const GROUPS: i32 = PIECES + MOST_MESSAGES * PIECE_SIZE;
+
+/** Four super-packets, each behind at most 15 bytes of alignment. */
+export const TUN_IN: i32 = 524_288;
+export const TUN_IN_END: i32 = TUN_IN + 4 * (LARGEST_READ + 16);
+export const UDP_IN: i32 = 851_968;
+export const UDP_IN_END: i32 = UDP_IN + MOST_DATAGRAMS * LARGEST_TRAIN;
+/** Transport messages, one behind the other so that a train is one send. */
+export const OUT: i32 = UDP_IN_END;
+export const OUT_END: i32 = OUT + 1_048_576;
+export const FLOWS: i32 = OUT_END;
+export const PEERS: i32 = FLOWS + MOST_FLOWS * FLOW_SIZE;
+export const ARENA_END: i32 = PEERS + MOST_PEERS * PEER_SIZE;
+/** Pages of WebAssembly memory. Pages that no peer uses are never touched and cost nothing. */
+export const ARENA_PAGES: i32 = (ARENA_END + 65_535) >> 16;
+export const ARENA_SIZE: i32 = ARENA_PAGES << 16;

@@ -8,3 +8,4 @@ export { train } from './train';
 export { gather } from './gather';
 export { accept } from './accept';
 export { finish } from './coalesce';
+export { open, seal } from './chacha20poly1305';
