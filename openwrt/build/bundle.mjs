@@ -43,7 +43,13 @@ export async function bundle(name, { entry, directory = dist } = {}) {
     logLevel: 'warning',
     metafile: true,
     banner: { js: '#!/usr/bin/env node' },
-    define: { __VERSION__: JSON.stringify(version), __COMMIT__: JSON.stringify(commit) },
+    define: {
+      __VERSION__: JSON.stringify(version),
+      __COMMIT__: JSON.stringify(commit),
+      // Without its optional native helpers, which ws would require in vain.
+      'process.env.WS_NO_BUFFER_UTIL': '"1"',
+      'process.env.WS_NO_UTF_8_VALIDATE': '"1"',
+    },
     loader: { '.wasm': 'binary' },
     // Node's own streams are what readable-stream copies (−90 KB).
     alias: { 'readable-stream': 'node:stream' },
