@@ -7,18 +7,18 @@ export interface LinksWorld {
   readonly links: Links;
   /** The name of an interface that exists and is down. */
   readonly link: string;
-  read(): LinkView | undefined;
+  readonly read: () => LinkView | undefined;
   /** The acts of another program. */
-  addAddress(address: string): void;
-  removeAddress(address: string): void;
-  addRoute(destination: string, protocol: number): void;
-  removeRoute(destination: string): void;
-  setDown(): void;
-  disableIpv6(): void;
-  removeLink(): void;
+  readonly addAddress: (address: string) => void;
+  readonly removeAddress: (address: string) => void;
+  readonly addRoute: (destination: string, protocol: number) => void;
+  readonly removeRoute: (destination: string) => void;
+  readonly setDown: () => void;
+  readonly disableIpv6: () => void;
+  readonly removeLink: () => void;
   /** Waits until what happened before has been told to monitors. */
-  settle(): Promise<void>;
-  close(): void | Promise<void>;
+  readonly settle: () => Promise<void>;
+  readonly close: () => void | Promise<void>;
 }
 
 export interface LinkView {

@@ -46,7 +46,7 @@ export const LinkAttribute = {
 /** Inside `LinkAttribute.info`. */
 export const LinkInfo = { kind: 1 } as const;
 
-/** RTEXT_FILTER_SKIP_STATS: leave the counters, two thirds of a link's message, out of the answer. */
+/** RTEXT_FILTER_SKIP_STATS: leave the IPv6 counters, a third of a message, out of the answer. */
 export const SKIP_STATISTICS = 8;
 
 /** IFF_*: administratively up; carrier. */
