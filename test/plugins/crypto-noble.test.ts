@@ -1,0 +1,8 @@
+import t from 'tap';
+import { createNobleCrypto } from '../../plugins/crypto-noble/index.ts';
+import { createNodeCrypto } from '../../plugins/crypto-node/index.ts';
+import { cryptoContract } from '../contract/crypto.ts';
+
+const noble = createNobleCrypto();
+
+await cryptoContract(t, noble, createNodeCrypto(noble));
