@@ -36,17 +36,16 @@ export function applyLink(
     if (!observed.ok) return notObserved(wanted.name, observed.refusal);
     const plan = planLink(wanted, observed.value, marks);
     if (plan.length === 0) return { ...ok({ changes }), failures: [] };
-    if (round > MOST_ROUNDS) return refused(plan, refusals, wanted.name);
+    if (round > MOST_ROUNDS) return refused(plan, refusals, wanted);
 
     const before = changes;
     for (const change of plan) {
       const refusal = kernel.change(change);
       if (refusal?.code === 'EPERM') return notPermitted(change, refusal);
-      if (refusal === undefined) changes++;
-      else refusals.set(keyOf(change), refusal);
-      if (changes % ABSORB_AFTER === 0) kernel.changed(observed.value.link.index);
+      if (refusal !== undefined) refusals.set(keyOf(change), refusal);
+      else if (++changes % ABSORB_AFTER === 0) kernel.changed(observed.value.link.index);
     }
-    if (changes === before) return refused(plan, refusals, wanted.name);
+    if (changes === before) return refused(plan, refusals, wanted);
     kernel.changed(observed.value.link.index);
   }
 }
@@ -72,7 +71,7 @@ function notPermitted(change: LinkChange, { code, message }: Refusal): ReturnTyp
 function refused(
   plan: readonly LinkChange[],
   refusals: ReadonlyMap<string, Refusal>,
-  name: string,
+  wanted: WantedLink,
 ): ReturnType<Links['apply']> {
   const failures = plan.map((change): LinkFailure => {
     const object = changedObject(change);
@@ -81,24 +80,30 @@ function refused(
       return { object, code: 'UNDONE', message: 'the kernel or another program undoes it' };
     }
     const { code, message } = refusal;
-    return { object, code, message: explain(change, refusal, name) ?? message };
+    return { object, code, message: explain(change, refusal, wanted) ?? message };
   });
   return { ...failed('refused'), failures };
 }
 
 /** Says in the words of the field what the kernel's errno leaves to guess. */
-function explain(change: LinkChange, { code }: Refusal, name: string): string | undefined {
+function explain(change: LinkChange, { code }: Refusal, wanted: WantedLink): string | undefined {
   const added = addedPrefix(change);
   if (added === undefined) return undefined;
-  if (ipFamily(added.address) === 6 && NO_IPV6.has(code)) return `IPv6 is disabled on ${name}`;
+  if (ipFamily(added.address) === 6 && NO_IPV6.has(code)) {
+    if (wanted.mtu < IPV6_MTU) return `IPv6 needs an MTU of ${IPV6_MTU}`;
+    return `IPv6 is disabled on ${wanted.name}`;
+  }
   if (change.type === 'add-route' && code === 'EEXIST') {
     return 'a route of another program is in its place';
   }
   return undefined;
 }
 
+/** RFC 8200 §5; the kernel takes IPv6 off an interface below it. */
+const IPV6_MTU = 1280;
+
 /** What an IPv6 request gets: with disable_ipv6 set, on an interface without IPv6, without the module. */
-const NO_IPV6 = new Set(['EACCES', 'ENODEV', 'EOPNOTSUPP', 'EAFNOSUPPORT']);
+const NO_IPV6 = new Set(['EACCES', 'EINVAL', 'ENODEV', 'EOPNOTSUPP', 'EAFNOSUPPORT']);
 
 function addedPrefix(change: LinkChange): IpPrefix | undefined {
   if (change.type === 'add-address') return change.address.address;
