@@ -2,6 +2,7 @@ import { formatIpPrefix, parseIpPrefix, type IpPrefix } from '../net/ip-prefix.t
 import { parseSocketAddress, type SocketAddress } from '../net/socket-address.ts';
 import { decodeHex, encodeHex } from '../sansio/hex.ts';
 import { failed, ok, type Outcome } from '../sansio/outcome.ts';
+import { TextSplitter } from '../sansio/text-splitter.ts';
 
 /*
  * The configuration protocol of userspace WireGuard (https://www.wireguard.com/xplatform/), which `wg`
@@ -69,7 +70,7 @@ export type UapiFailure = 'protocol' | 'invalid';
 /** EPROTO and EINVAL, which have the same numbers on all supported machines. */
 export const UAPI_ERRNO: Readonly<Record<UapiFailure, number>> = { protocol: 71, invalid: 22 };
 
-/** Larger requests are refused: room for some 10,000 peers. */
+/** Larger requests are refused, in characters: room for some 10,000 peers. */
 export const UAPI_REQUEST_LIMIT: number = 4 * 2 ** 20;
 
 /** Parses a request without the blank line that ended it. All of it is valid or nothing is. */
@@ -138,33 +139,9 @@ export function formatUapiErrno(errno: number): string {
   return `errno=${errno === 0 ? 0 : -errno}\n\n`;
 }
 
-/** Cuts a stream into requests at the blank lines. */
-export class UapiSplitter {
-  readonly #limit: number;
-  #pieces: string[] = [];
-  #length = 0;
-  #endsLine = false;
-
-  constructor(limit: number = UAPI_REQUEST_LIMIT) {
-    this.#limit = limit;
-  }
-
-  /** Takes the next piece and returns the requests that it completes. A stream that fails is lost. */
-  push(piece: string): Outcome<readonly string[], 'too-large'> {
-    this.#pieces.push(piece);
-    this.#length += piece.length;
-    const isComplete = (this.#endsLine && piece.startsWith('\n')) || piece.includes('\n\n');
-    if (piece !== '') this.#endsLine = piece.endsWith('\n');
-    const requests = isComplete ? this.#pieces.join('').split('\n\n') : [];
-    if (isComplete) {
-      const rest = requests.pop() ?? '';
-      this.#pieces = [rest];
-      this.#length = rest.length;
-      this.#endsLine = rest.endsWith('\n');
-    }
-    const isTooLarge = this.#length > this.#limit || requests.some((r) => r.length > this.#limit);
-    return isTooLarge ? failed('too-large') : ok(requests);
-  }
+/** Returns what cuts a stream into requests for `parseUapiRequest`. */
+export function createUapiSplitter(limit: number = UAPI_REQUEST_LIMIT): TextSplitter {
+  return new TextSplitter('\n\n', limit);
 }
 
 type Draft<T> = { -readonly [Key in keyof T]: T[Key] };

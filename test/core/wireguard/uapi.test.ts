@@ -4,7 +4,7 @@ import { parseIpPrefix, type IpPrefix } from '../../../core/net/ip-prefix.ts';
 import { parseSocketAddress } from '../../../core/net/socket-address.ts';
 import { encodeHex } from '../../../core/sansio/hex.ts';
 import {
-  UapiSplitter,
+  createUapiSplitter,
   formatUapiErrno,
   formatUapiState,
   parseUapiRequest,
@@ -195,7 +195,7 @@ await t.test('requests are found in the stream however it is cut', async (t) => 
   const stream = `get=1\n\nset=1\nlisten_port=1\n\nset=1\nlist`;
   fc.assert(
     fc.property(fc.array(fc.nat(stream.length)), (cuts) => {
-      const splitter = new UapiSplitter();
+      const splitter = createUapiSplitter();
       const at = [0, ...cuts.sort((a, b) => a - b), stream.length];
       const requests: string[] = [];
       for (let i = 1; i < at.length; i++) {
@@ -209,11 +209,14 @@ await t.test('requests are found in the stream however it is cut', async (t) => 
 });
 
 await t.test('a stream without blank lines ends at the limit', async (t) => {
-  const splitter = new UapiSplitter(10);
+  const splitter = createUapiSplitter(10);
   t.same(splitter.push('0123456789'), { ok: true, value: [] });
   t.same(splitter.push('x'), { ok: false, why: 'too-large' });
-  t.same(new UapiSplitter(10).push('0123456789x\n\n'), { ok: false, why: 'too-large' });
-  t.same(new UapiSplitter(10).push('get=1\n\nget=1\n\n'), { ok: true, value: ['get=1', 'get=1'] });
+  t.same(createUapiSplitter(10).push('0123456789x\n\n'), { ok: false, why: 'too-large' });
+  t.same(createUapiSplitter(10).push('get=1\n\nget=1\n\n'), {
+    ok: true,
+    value: ['get=1', 'get=1'],
+  });
 });
 
 await t.test('arbitrary lines never throw', async (t) => {
