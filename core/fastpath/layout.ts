@@ -207,6 +207,12 @@ export const DROP_UNKNOWN_SESSION: i32 = 3;
 export const DROP_NOT_AUTHENTIC: i32 = 4;
 export const DROP_REPLAYED: i32 = 5;
 export const DROP_CONGESTION_MARK_LOST: i32 = 6;
+/** Too many packets wait for a session. */
+export const DROP_STAGE_FULL: i32 = 7;
+/** The peer was removed, or its handshake failed, while they waited. */
+export const DROP_UNDELIVERED: i32 = 8;
+/** Too many packets or datagrams wait for the daemon itself. */
+export const DROP_QUEUE_FULL: i32 = 9;
 /** The first index that the policy's own reasons may take. */
 export const DROP_POLICY: i32 = 16;
 export const MOST_DROP_REASONS: i32 = 128;
@@ -255,7 +261,7 @@ export const NOTE_SIZE: i32 = 4;
 
 export const MOST_READS: i32 = 64;
 export const MOST_DATAGRAMS: i32 = 8;
-/** The most transport messages of a batch. */
+/** The most transport messages of a batch, each way. */
 export const MOST_MESSAGES: i32 = 2048;
 
 /** Below it the compiler of the WebAssembly module keeps its constants. */
@@ -280,13 +286,14 @@ export const CONTROL_OFFLOADS: i32 = CONTROL + 32;
 export const CONTROL_FD: i32 = CONTROL + 36;
 /** End of what was written to the OUT region. */
 export const CONTROL_OUT: i32 = CONTROL + 40;
-export const CONTROL_MESSAGES: i32 = CONTROL + 44;
-export const CONTROL_GROUPS: i32 = CONTROL + 48;
-export const CONTROL_PIECES: i32 = CONTROL + 52;
-export const CONTROL_OTHERS: i32 = CONTROL + 56;
-export const CONTROL_TOUCHED: i32 = CONTROL + 60;
+export const CONTROL_OUT_MESSAGES: i32 = CONTROL + 44;
+export const CONTROL_IN_MESSAGES: i32 = CONTROL + 48;
+export const CONTROL_GROUPS: i32 = CONTROL + 52;
+export const CONTROL_PIECES: i32 = CONTROL + 56;
+export const CONTROL_OTHERS: i32 = CONTROL + 60;
+export const CONTROL_TOUCHED: i32 = CONTROL + 64;
 /** The key of the packet at hand, laid out as a flow. */
-export const CONTROL_KEY: i32 = CONTROL + 64;
+export const CONTROL_KEY: i32 = CONTROL + 128;
 
 /** u64 each. */
 export const DROPS: i32 = CONTROL + 256;
@@ -295,9 +302,11 @@ export const TOUCHED: i32 = DROPS + MOST_DROP_REASONS * 8;
 export const READS: i32 = TOUCHED + MOST_PEERS * 4;
 export const DATAGRAMS: i32 = READS + MOST_READS * READ_SIZE;
 export const OTHERS: i32 = DATAGRAMS + MOST_DATAGRAMS * DATAGRAM_SIZE;
-export const MESSAGES: i32 = OTHERS + MOST_OTHERS * OTHER_SIZE;
-export const NOTES: i32 = MESSAGES + MOST_MESSAGES * MESSAGE_SIZE;
-export const SENDS: i32 = NOTES + MOST_MESSAGES * NOTE_SIZE;
+export const OUT_MESSAGES: i32 = OTHERS + MOST_OTHERS * OTHER_SIZE;
+export const OUT_NOTES: i32 = OUT_MESSAGES + MOST_MESSAGES * MESSAGE_SIZE;
+export const IN_MESSAGES: i32 = OUT_NOTES + MOST_MESSAGES * NOTE_SIZE;
+export const IN_NOTES: i32 = IN_MESSAGES + MOST_MESSAGES * MESSAGE_SIZE;
+export const SENDS: i32 = IN_NOTES + MOST_MESSAGES * NOTE_SIZE;
 export const WRITES: i32 = SENDS + MOST_MESSAGES * SEND_SIZE;
 export const IOVECS: i32 = WRITES + MOST_MESSAGES * WRITE_SIZE;
 export const PIECES: i32 = IOVECS + MOST_MESSAGES * IOVEC_SIZE;

@@ -25,7 +25,7 @@ import {
   FLOW_BATCH,
   FLOW_GROUP,
   FLOW_VERDICT,
-  MESSAGES,
+  IN_MESSAGES,
   MESSAGE_AUTHENTIC,
   MESSAGE_COUNTER_LOW,
   MESSAGE_HEADER_SIZE,
@@ -34,7 +34,7 @@ import {
   MESSAGE_PEER,
   MESSAGE_SESSION,
   MESSAGE_SIZE,
-  NOTES,
+  IN_NOTES,
   PATH_CHANNEL,
   PATH_FD,
   PATH_IFINDEX,
@@ -77,7 +77,7 @@ const CE: u32 = 3;
 /** Takes the opened messages [first, count). Returns the index of the one at which it stopped, for CONTROL_STOP. */
 export function accept(first: i32, count: i32): i32 {
   for (let i = first; i < count; i++) {
-    const stop = acceptOne(MESSAGES + i * MESSAGE_SIZE, load<u32>(NOTES + (i << 2)));
+    const stop = acceptOne(IN_MESSAGES + i * MESSAGE_SIZE, load<u32>(IN_NOTES + (i << 2)));
     if (stop != STOP_END) {
       store<u32>(CONTROL_STOP, stop);
       return i;

@@ -3,7 +3,7 @@ import {
   CHANNEL_HEADER_SIZE,
   CONTROL_BATCH,
   CONTROL_GROUPS,
-  CONTROL_MESSAGES,
+  CONTROL_IN_MESSAGES,
   CONTROL_OTHERS,
   CONTROL_PIECES,
   DATAGRAMS,
@@ -13,7 +13,7 @@ import {
   DATAGRAM_SIZE,
   DROP_ARENA_FULL,
   DROP_UNKNOWN_SESSION,
-  MESSAGES,
+  IN_MESSAGES,
   MESSAGE_AUTHENTIC,
   MESSAGE_COUNTER_LOW,
   MESSAGE_HEADER_SIZE,
@@ -26,7 +26,7 @@ import {
   MOST_MESSAGES,
   MOST_OTHERS,
   MOST_PEERS,
-  NOTES,
+  IN_NOTES,
   OTHERS,
   OTHER_DATAGRAM,
   OTHER_SIZE,
@@ -46,7 +46,7 @@ const TRANSPORT_MESSAGE: u32 = 4;
 /** Makes the message records of `count` datagram records; the rest is listed for JavaScript. Returns the number of messages. */
 export function gather(count: i32): i32 {
   store<u32>(CONTROL_BATCH, load<u32>(CONTROL_BATCH) + 1);
-  store<u32>(CONTROL_MESSAGES, 0);
+  store<u32>(CONTROL_IN_MESSAGES, 0);
   store<u32>(CONTROL_OTHERS, 0);
   store<u32>(CONTROL_GROUPS, 0);
   store<u32>(CONTROL_PIECES, 0);
@@ -60,7 +60,7 @@ export function gather(count: i32): i32 {
       gatherOne(start + done, min<i32>(step, length - done), i);
     }
   }
-  return load<i32>(CONTROL_MESSAGES);
+  return load<i32>(CONTROL_IN_MESSAGES);
 }
 
 /** Returns the installed session with this local index, or 0. */
@@ -97,13 +97,13 @@ function gatherOne(start: i32, size: i32, datagram: i32): void {
     countDrop(DROP_UNKNOWN_SESSION);
     return;
   }
-  const index = load<i32>(CONTROL_MESSAGES);
+  const index = load<i32>(CONTROL_IN_MESSAGES);
   if (index == MOST_MESSAGES) {
     countDrop(DROP_ARENA_FULL);
     return;
   }
   const localIndex = load<u32>(session, SESSION_LOCAL_INDEX);
-  const message = MESSAGES + index * MESSAGE_SIZE;
+  const message = IN_MESSAGES + index * MESSAGE_SIZE;
   store<u32>(message, at, MESSAGE_OFFSET);
   store<u32>(message, length - MESSAGE_HEADER_SIZE - TAG_SIZE, MESSAGE_LENGTH);
   store<u64>(message, load<u64>(at, 8), MESSAGE_COUNTER_LOW);
@@ -111,8 +111,8 @@ function gatherOne(start: i32, size: i32, datagram: i32): void {
   store<u32>(message, 0, MESSAGE_AUTHENTIC);
   store<u32>(message, localIndex >> 8, MESSAGE_PEER);
   store<u32>(message, localIndex, MESSAGE_SESSION);
-  store<u32>(NOTES + (index << 2), datagram | (channel << 16));
-  store<u32>(CONTROL_MESSAGES, index + 1);
+  store<u32>(IN_NOTES + (index << 2), datagram | (channel << 16));
+  store<u32>(CONTROL_IN_MESSAGES, index + 1);
 }
 
 function listOther(at: i32, length: i32, datagram: i32): void {

@@ -4,7 +4,7 @@ import {
   CONTROL_BATCH,
   CONTROL_DETAIL,
   CONTROL_LENGTH,
-  CONTROL_MESSAGES,
+  CONTROL_OUT_MESSAGES,
   CONTROL_MTU,
   CONTROL_OUT,
   CONTROL_PACKET,
@@ -18,7 +18,7 @@ import {
   FLOW_BATCH,
   FLOW_GROUP,
   FLOW_VERDICT,
-  MESSAGES,
+  OUT_MESSAGES,
   MESSAGE_AUTHENTIC,
   MESSAGE_COUNTER_LOW,
   MESSAGE_HEADER_SIZE,
@@ -29,7 +29,7 @@ import {
   MESSAGE_SESSION,
   MESSAGE_SIZE,
   MOST_MESSAGES,
-  NOTES,
+  OUT_NOTES,
   OUT,
   OUT_END,
   PATH_CHANNEL,
@@ -79,7 +79,7 @@ const TRANSPORT_MESSAGE: u32 = 4;
 /** Empties the OUT region. */
 export function startOut(): void {
   store<u32>(CONTROL_OUT, OUT);
-  store<u32>(CONTROL_MESSAGES, 0);
+  store<u32>(CONTROL_OUT_MESSAGES, 0);
   store<u32>(CONTROL_BATCH, load<u32>(CONTROL_BATCH) + 1);
 }
 
@@ -278,7 +278,7 @@ function isReady(peer: i32, count: i32): bool {
 function hasRoom(count: i32, length: i32, peer: i32): bool {
   const stride = headroom(peer) + MESSAGE_HEADER_SIZE + padded(length) + TAG_SIZE;
   const isFull =
-    load<i32>(CONTROL_MESSAGES) + count > MOST_MESSAGES ||
+    load<i32>(CONTROL_OUT_MESSAGES) + count > MOST_MESSAGES ||
     load<i32>(CONTROL_OUT) + count * stride > OUT_END;
   if (isFull) countDrop(DROP_ARENA_FULL);
   return !isFull;
@@ -319,8 +319,8 @@ function appendMessage(peer: i32, length: i32, tos: u32): void {
   store<u64>(at, counter, 8);
   memory.fill(at + MESSAGE_HEADER_SIZE + length, 0, payload - length);
 
-  const index = load<i32>(CONTROL_MESSAGES);
-  const message = MESSAGES + index * MESSAGE_SIZE;
+  const index = load<i32>(CONTROL_OUT_MESSAGES);
+  const message = OUT_MESSAGES + index * MESSAGE_SIZE;
   store<u32>(message, at, MESSAGE_OFFSET);
   store<u32>(message, payload, MESSAGE_LENGTH);
   store<u64>(message, counter, MESSAGE_COUNTER_LOW);
@@ -328,8 +328,8 @@ function appendMessage(peer: i32, length: i32, tos: u32): void {
   store<u32>(message, 0, MESSAGE_AUTHENTIC);
   store<u32>(message, peer, MESSAGE_PEER);
   store<u32>(message, load<u32>(session, SESSION_LOCAL_INDEX), MESSAGE_SESSION);
-  store<u32>(NOTES + (index << 2), tos);
-  store<u32>(CONTROL_MESSAGES, index + 1);
+  store<u32>(OUT_NOTES + (index << 2), tos);
+  store<u32>(CONTROL_OUT_MESSAGES, index + 1);
   store<u32>(CONTROL_OUT, at + size);
 
   add(row + PEER_SENT_BYTES, size);

@@ -1,16 +1,16 @@
 /** Joins sealed messages into as few sends as possible. */
 import {
   CHANNEL_HEADER_SIZE,
-  CONTROL_MESSAGES,
+  CONTROL_OUT_MESSAGES,
   LARGEST_SEND,
-  MESSAGES,
+  OUT_MESSAGES,
   MESSAGE_HEADER_SIZE,
   MESSAGE_LENGTH,
   MESSAGE_OFFSET,
   MESSAGE_PEER,
   MESSAGE_SIZE,
   MOST_SEGMENTS,
-  NOTES,
+  OUT_NOTES,
   PATH_CHANNEL,
   PEER_PATH,
   SENDS,
@@ -34,17 +34,17 @@ const ECN: u32 = 3;
  * else of the type of service. Returns the number of records.
  */
 export function train(): i32 {
-  const messages = load<i32>(CONTROL_MESSAGES);
+  const messages = load<i32>(CONTROL_OUT_MESSAGES);
   let send = SENDS - SEND_SIZE;
   let segments = 0;
   let last = 0;
   for (let i = 0; i < messages; i++) {
-    const message = MESSAGES + i * MESSAGE_SIZE;
+    const message = OUT_MESSAGES + i * MESSAGE_SIZE;
     const path = peerAt(load<i32>(message, MESSAGE_PEER)) + PEER_PATH;
     const headroom = load<u32>(path, PATH_CHANNEL) == 0 ? 0 : CHANNEL_HEADER_SIZE;
     const start = load<i32>(message, MESSAGE_OFFSET) - headroom;
     const size = headroom + MESSAGE_HEADER_SIZE + load<i32>(message, MESSAGE_LENGTH) + TAG_SIZE;
-    const tos = load<u32>(NOTES + (i << 2)) & ECN;
+    const tos = load<u32>(OUT_NOTES + (i << 2)) & ECN;
     if (segments > 0 && segments < MOST_SEGMENTS) {
       const length = load<i32>(send, SEND_LENGTH);
       const first = segments == 1 ? length : load<i32>(send, SEND_SEGMENT);

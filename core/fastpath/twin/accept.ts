@@ -25,7 +25,7 @@ import {
   FLOW_BATCH,
   FLOW_GROUP,
   FLOW_VERDICT,
-  MESSAGES,
+  IN_MESSAGES,
   MESSAGE_AUTHENTIC,
   MESSAGE_COUNTER_LOW,
   MESSAGE_HEADER_SIZE,
@@ -34,7 +34,7 @@ import {
   MESSAGE_PEER,
   MESSAGE_SESSION,
   MESSAGE_SIZE,
-  NOTES,
+  IN_NOTES,
   NOTE_SIZE,
   PATH_CHANNEL,
   PATH_FD,
@@ -68,8 +68,8 @@ import { acceptCounter } from './replay.ts';
 /** Takes the opened messages [first, count). Returns the index of the one at which it stopped, for CONTROL_STOP. */
 export function accept(memory: Memory, first: number, count: number): number {
   for (let i = first; i < count; i++) {
-    const note = memory.u32(NOTES + i * NOTE_SIZE);
-    const stop = acceptOne(memory, MESSAGES + i * MESSAGE_SIZE, note);
+    const note = memory.u32(IN_NOTES + i * NOTE_SIZE);
+    const stop = acceptOne(memory, IN_MESSAGES + i * MESSAGE_SIZE, note);
     memory.setU32(CONTROL_STOP, stop);
     if (stop !== STOP_END) return i;
   }

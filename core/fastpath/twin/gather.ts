@@ -2,7 +2,7 @@ import {
   CHANNEL_HEADER_SIZE,
   CONTROL_BATCH,
   CONTROL_GROUPS,
-  CONTROL_MESSAGES,
+  CONTROL_IN_MESSAGES,
   CONTROL_OTHERS,
   CONTROL_PIECES,
   DATAGRAMS,
@@ -12,7 +12,7 @@ import {
   DATAGRAM_SIZE,
   DROP_ARENA_FULL,
   DROP_UNKNOWN_SESSION,
-  MESSAGES,
+  IN_MESSAGES,
   MESSAGE_AUTHENTIC,
   MESSAGE_COUNTER_LOW,
   MESSAGE_HEADER_SIZE,
@@ -24,7 +24,7 @@ import {
   MESSAGE_SIZE,
   MOST_MESSAGES,
   MOST_OTHERS,
-  NOTES,
+  IN_NOTES,
   NOTE_SIZE,
   OTHERS,
   OTHER_DATAGRAM,
@@ -41,7 +41,7 @@ const TRANSPORT_MESSAGE = 4;
 /** Makes the message records of `count` datagram records; the rest is listed for JavaScript. Returns the number of messages. */
 export function gather(memory: Memory, count: number): number {
   memory.increase(CONTROL_BATCH, 1);
-  for (const counter of [CONTROL_MESSAGES, CONTROL_OTHERS, CONTROL_GROUPS, CONTROL_PIECES]) {
+  for (const counter of [CONTROL_IN_MESSAGES, CONTROL_OTHERS, CONTROL_GROUPS, CONTROL_PIECES]) {
     memory.setU32(counter, 0);
   }
   for (let i = 0; i < count; i++) {
@@ -53,7 +53,7 @@ export function gather(memory: Memory, count: number): number {
       gatherOne(memory, start + done, Math.min(step, length - done), i);
     }
   }
-  return memory.u32(CONTROL_MESSAGES);
+  return memory.u32(CONTROL_IN_MESSAGES);
 }
 
 function gatherOne(memory: Memory, start: number, size: number, datagram: number): void {
@@ -63,13 +63,13 @@ function gatherOne(memory: Memory, start: number, size: number, datagram: number
     return;
   }
   const session = sessionAt(memory, memory.u32(at + 4));
-  const index = memory.u32(CONTROL_MESSAGES);
+  const index = memory.u32(CONTROL_IN_MESSAGES);
   if (session === undefined || index === MOST_MESSAGES) {
     countDrop(memory, session === undefined ? DROP_UNKNOWN_SESSION : DROP_ARENA_FULL);
     return;
   }
   const localIndex = memory.u32(session + SESSION_LOCAL_INDEX);
-  const message = MESSAGES + index * MESSAGE_SIZE;
+  const message = IN_MESSAGES + index * MESSAGE_SIZE;
   memory.setU32(message + MESSAGE_OFFSET, at);
   memory.setU32(message + MESSAGE_LENGTH, length - MESSAGE_HEADER_SIZE - TAG_SIZE);
   memory.setU64(message + MESSAGE_COUNTER_LOW, memory.u64(at + 8));
@@ -77,8 +77,8 @@ function gatherOne(memory: Memory, start: number, size: number, datagram: number
   memory.setU32(message + MESSAGE_AUTHENTIC, 0);
   memory.setU32(message + MESSAGE_PEER, localIndex >>> 8);
   memory.setU32(message + MESSAGE_SESSION, localIndex);
-  memory.setU32(NOTES + index * NOTE_SIZE, datagram | (channel << 16));
-  memory.setU32(CONTROL_MESSAGES, index + 1);
+  memory.setU32(IN_NOTES + index * NOTE_SIZE, datagram | (channel << 16));
+  memory.setU32(CONTROL_IN_MESSAGES, index + 1);
 }
 
 /** RFC 8656 §12.4. Channels are 0x4000 to 0x4fff, which no WireGuard message starts with. */

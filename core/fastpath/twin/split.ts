@@ -4,7 +4,7 @@ import {
   CONTROL_BATCH,
   CONTROL_DETAIL,
   CONTROL_LENGTH,
-  CONTROL_MESSAGES,
+  CONTROL_OUT_MESSAGES,
   CONTROL_MTU,
   CONTROL_OUT,
   CONTROL_PACKET,
@@ -18,7 +18,7 @@ import {
   FLOW_BATCH,
   FLOW_GROUP,
   FLOW_VERDICT,
-  MESSAGES,
+  OUT_MESSAGES,
   MESSAGE_AUTHENTIC,
   MESSAGE_COUNTER_LOW,
   MESSAGE_HEADER_SIZE,
@@ -29,7 +29,7 @@ import {
   MESSAGE_SESSION,
   MESSAGE_SIZE,
   MOST_MESSAGES,
-  NOTES,
+  OUT_NOTES,
   NOTE_SIZE,
   OUT,
   OUT_END,
@@ -70,7 +70,7 @@ import { REJECT_AFTER_MESSAGES } from './replay.ts';
 /** Empties the OUT region. */
 export function startOut(memory: Memory): void {
   memory.setU32(CONTROL_OUT, OUT);
-  memory.setU32(CONTROL_MESSAGES, 0);
+  memory.setU32(CONTROL_OUT_MESSAGES, 0);
   memory.increase(CONTROL_BATCH, 1);
 }
 
@@ -278,7 +278,7 @@ function isReady(memory: Memory, peer: number, count: number): boolean {
 function hasRoom(memory: Memory, peer: number, count: number, length: number): boolean {
   const stride = headroom(memory, peer) + MESSAGE_HEADER_SIZE + padded(memory, length) + TAG_SIZE;
   const isFull =
-    memory.u32(CONTROL_MESSAGES) + count > MOST_MESSAGES ||
+    memory.u32(CONTROL_OUT_MESSAGES) + count > MOST_MESSAGES ||
     memory.u32(CONTROL_OUT) + count * stride > OUT_END;
   if (isFull) countDrop(memory, DROP_ARENA_FULL);
   return !isFull;
@@ -319,8 +319,8 @@ function appendMessage(memory: Memory, peer: number, length: number, tos: number
   memory.setU64(at + 8, counter);
   memory.fill(at + MESSAGE_HEADER_SIZE + length, 0, payload - length);
 
-  const index = memory.u32(CONTROL_MESSAGES);
-  const message = MESSAGES + index * MESSAGE_SIZE;
+  const index = memory.u32(CONTROL_OUT_MESSAGES);
+  const message = OUT_MESSAGES + index * MESSAGE_SIZE;
   memory.setU32(message + MESSAGE_OFFSET, at);
   memory.setU32(message + MESSAGE_LENGTH, payload);
   memory.setU64(message + MESSAGE_COUNTER_LOW, counter);
@@ -328,8 +328,8 @@ function appendMessage(memory: Memory, peer: number, length: number, tos: number
   memory.setU32(message + MESSAGE_AUTHENTIC, 0);
   memory.setU32(message + MESSAGE_PEER, peer);
   memory.setU32(message + MESSAGE_SESSION, memory.u32(session + SESSION_LOCAL_INDEX));
-  memory.setU32(NOTES + index * NOTE_SIZE, tos);
-  memory.setU32(CONTROL_MESSAGES, index + 1);
+  memory.setU32(OUT_NOTES + index * NOTE_SIZE, tos);
+  memory.setU32(CONTROL_OUT_MESSAGES, index + 1);
   memory.setU32(CONTROL_OUT, at + size);
 
   memory.add(row + PEER_SENT_BYTES, size);

@@ -1,15 +1,15 @@
 import {
   CHANNEL_HEADER_SIZE,
-  CONTROL_MESSAGES,
+  CONTROL_OUT_MESSAGES,
   LARGEST_SEND,
-  MESSAGES,
+  OUT_MESSAGES,
   MESSAGE_HEADER_SIZE,
   MESSAGE_LENGTH,
   MESSAGE_OFFSET,
   MESSAGE_PEER,
   MESSAGE_SIZE,
   MOST_SEGMENTS,
-  NOTES,
+  OUT_NOTES,
   NOTE_SIZE,
   PATH_CHANNEL,
   PEER_PATH,
@@ -45,14 +45,14 @@ const ECN = 3;
  */
 export function train(memory: Memory): number {
   const trains: Train[] = [];
-  for (let i = 0; i < memory.u32(CONTROL_MESSAGES); i++) {
-    const message = MESSAGES + i * MESSAGE_SIZE;
+  for (let i = 0; i < memory.u32(CONTROL_OUT_MESSAGES); i++) {
+    const message = OUT_MESSAGES + i * MESSAGE_SIZE;
     const path = peerAt(memory.u32(message + MESSAGE_PEER)) + PEER_PATH;
     const headroom = memory.u32(path + PATH_CHANNEL) === 0 ? 0 : CHANNEL_HEADER_SIZE;
     const offset = memory.u32(message + MESSAGE_OFFSET) - headroom;
     const length = memory.u32(message + MESSAGE_LENGTH);
     const size = headroom + MESSAGE_HEADER_SIZE + length + TAG_SIZE;
-    const tos = memory.u32(NOTES + i * NOTE_SIZE) & ECN;
+    const tos = memory.u32(OUT_NOTES + i * NOTE_SIZE) & ECN;
     const last = trains.at(-1);
     const hasSameOuter = last?.path === path && last.tos === tos;
     if (hasSameOuter && canAppend(last.sizes, size)) last.sizes.push(size);

@@ -1,0 +1,87 @@
+import { unreachable } from '../sansio/outcome.ts';
+import {
+  CONTROL_KEY,
+  FLOW_DESTINATION,
+  FLOW_KIND,
+  FLOW_PORTS,
+  FLOW_SOURCE,
+  VERDICT_DROP,
+  VERDICT_FORWARD,
+  VERDICT_LOCAL,
+  VERDICT_REFUSE,
+} from './layout.ts';
+
+/** What a packet says about where it comes from and goes to. */
+export interface Flow {
+  readonly family: 4 | 6;
+  /** The IP protocol behind all IPv6 extension headers. */
+  readonly protocol: number;
+  /** 4 or 16 bytes, like `destination`. */
+  readonly source: Uint8Array;
+  readonly destination: Uint8Array;
+  /** Of TCP, UDP, UDP-Lite and SCTP; the identifier of an ICMP echo; else 0. */
+  readonly sourcePort: number;
+  /** The same; type << 8 | code of ICMP. */
+  readonly destinationPort: number;
+  /** All fragments of a packet, the first included: they have no ports. */
+  readonly isFragment: boolean;
+}
+
+export type Refusal = 'administratively-prohibited' | 'host-unreachable';
+
+/** What becomes of the packets of a flow. */
+export type FlowVerdict =
+  /** Outbound to the peer; inbound to the TUN, whatever the peer. */
+  | { readonly type: 'forward'; readonly peer: number }
+  /** Dropped and counted under `reason`, one of few; with `icmp` the sender is told. */
+  | { readonly type: 'drop'; readonly reason: string; readonly icmp?: Refusal }
+  /** For the daemon: see `PacketPath.pollLocal`. */
+  | { readonly type: 'local' };
+
+/**
+ * Decides about each flow once; the packet path remembers the verdict until `invalidateFlows`. Must not
+ * call the packet path.
+ */
+export interface PacketPolicy {
+  outbound(flow: Flow): FlowVerdict;
+  /** `peer` sent it, authentically. Whether it may use that source is to be decided too. */
+  inbound(peer: number, flow: Flow): FlowVerdict;
+}
+
+/** Returns the flow whose key the kernel left at CONTROL_KEY. */
+export function readFlow(arena: ArrayBuffer): Flow {
+  const view = new DataView(arena, CONTROL_KEY);
+  const kind = view.getUint32(FLOW_KIND, true);
+  const family = (kind & 0xff) === 4 ? 4 : 6;
+  const length = family === 4 ? 4 : 16;
+  const bytesAt = (at: number): Uint8Array =>
+    new Uint8Array(arena.slice(CONTROL_KEY + at, CONTROL_KEY + at + length));
+  return {
+    family,
+    protocol: (kind >> 8) & 0xff,
+    source: bytesAt(FLOW_SOURCE),
+    destination: bytesAt(FLOW_DESTINATION),
+    sourcePort: view.getUint16(FLOW_PORTS),
+    destinationPort: view.getUint16(FLOW_PORTS + 2),
+    isFragment: kind >> 16 !== 0,
+  };
+}
+
+/** Returns the verdict word of a flow record. `dropIndex` gives each kind of drop its counter. */
+export function encodeVerdict(
+  verdict: FlowVerdict,
+  dropIndex: (reason: string, icmp: Refusal | undefined) => number,
+): number {
+  switch (verdict.type) {
+    case 'forward':
+      return VERDICT_FORWARD | (verdict.peer << 16);
+    case 'local':
+      return VERDICT_LOCAL;
+    case 'drop': {
+      const code = verdict.icmp === undefined ? VERDICT_DROP : VERDICT_REFUSE;
+      return code | (dropIndex(verdict.reason, verdict.icmp) << 8);
+    }
+    default:
+      return unreachable(verdict);
+  }
+}

@@ -1,0 +1,514 @@
+import type { IpAddress } from '../net/ip-address.ts';
+import type { SocketAddress } from '../net/socket-address.ts';
+import type { DeviceOffloads } from '../plugin/packet-device.ts';
+import type { IcmpError } from '../packet/icmp.ts';
+import { BoundedQueue } from '../sansio/bounded-queue.ts';
+import type { Instant } from '../sansio/instant.ts';
+import type { Log } from '../sansio/log.ts';
+import { BugError } from '../sansio/outcome.ts';
+import type { Arena } from './arena.ts';
+import type { TransportCipher } from './cipher.ts';
+import { DropCounters } from './drop-counters.ts';
+import { encodeVerdict, readFlow, type FlowVerdict, type PacketPolicy } from './flow.ts';
+import { IcmpAnswers } from './icmp-answers.ts';
+import type { FastPathKernel } from './kernel.ts';
+import {
+  CONTROL_DETAIL,
+  CONTROL_FD,
+  CONTROL_GENERATION,
+  CONTROL_LENGTH,
+  CONTROL_OUT_MESSAGES,
+  CONTROL_MTU,
+  CONTROL_OFFLOADS,
+  CONTROL_OTHERS,
+  CONTROL_OUT,
+  CONTROL_PACKET,
+  CONTROL_PEER,
+  CONTROL_STOP,
+  DATAGRAMS,
+  DATAGRAM_LENGTH,
+  DATAGRAM_OFFSET,
+  DATAGRAM_SEGMENT,
+  DATAGRAM_TOS,
+  DROP_OVERSIZED,
+  DROP_QUEUE_FULL,
+  DROP_STAGE_FULL,
+  DROP_UNDELIVERED,
+  IOVECS,
+  IOVEC_SIZE,
+  LARGEST_TRAIN,
+  IN_MESSAGES,
+  OUT_MESSAGES,
+  MESSAGE_SIZE,
+  MOST_DATAGRAMS,
+  MOST_MESSAGES,
+  MOST_READS,
+  OFFLOAD_TCP,
+  OFFLOAD_UDP,
+  OTHERS,
+  OTHER_DATAGRAM,
+  OTHER_SIZE,
+  OUT_END,
+  READS,
+  READ_LENGTH,
+  READ_OFFSET,
+  READ_SIZE,
+  SENDS,
+  STOP_END,
+  STOP_LOCAL,
+  STOP_MISS,
+  STOP_REFUSED,
+  STOP_STAGE,
+  STOP_TOO_BIG,
+  TUN_IN,
+  TUN_IN_END,
+  UDP_IN,
+  UDP_IN_END,
+  VNET_HEADER_SIZE,
+  WRITES,
+  WRITE_COUNT,
+  WRITE_IOVECS,
+  WRITE_RESULT,
+  WRITE_SIZE,
+} from './layout.ts';
+import { readSourcePath, writeSource, type Path } from './path.ts';
+import { PeerRows, type PeerCounters, type PeerFacts, type SessionKeys } from './peer-rows.ts';
+import { Staging } from './staging.ts';
+
+export type { Flow, FlowVerdict, PacketPolicy, Refusal } from './flow.ts';
+export type { Path } from './path.ts';
+export type { PeerCounters, PeerFacts, SessionKeys } from './peer-rows.ts';
+
+/** A datagram that is no transport message of a known session. */
+export interface ReceivedDatagram {
+  readonly payload: Uint8Array;
+  readonly from: SocketAddress;
+  /** Leads back to the sender. */
+  readonly path: Path;
+}
+
+/** An IP packet for the daemon itself. */
+export interface LocalPacket {
+  /** The peer that sent it; absent for one that came from the TUN. */
+  readonly peer?: number;
+  readonly packet: Uint8Array;
+}
+
+/** Limits of what waits to be polled; the newest is dropped. */
+const MOST_DATAGRAMS_WAITING = 1024;
+const MOST_LOCAL_WAITING = 256;
+const MOST_WRITES_WAITING = 256;
+
+/** Below this much room in OUT staged packets wait for the next round: two super-packets of small segments. */
+const FLUSH_ROOM_BYTES = 262_144;
+const FLUSH_ROOM_MESSAGES = 1024;
+
+/** The smallest MTU that IPv4 hosts must accept (RFC 791 §3.1), and the largest packet. */
+const SMALLEST_MTU = 576;
+const LARGEST_MTU = 65_440;
+const LARGEST_PACKET = 65_535;
+
+/**
+ * Carries packets between the TUN and the sockets, in batches and in place: the kernel works byte by
+ * byte, the cipher seals and opens, and this asks the policy about each flow once.
+ *
+ * What became of a batch lies in the arena until the next call that takes a batch: `takeSends` and
+ * `takeWrites` say how many records are ready, and are called until they return 0, with the records
+ * carried out after each call. In steady state nothing is allocated per packet.
+ */
+export class PacketPath {
+  readonly arena: Arena;
+  readonly #kernel: FastPathKernel;
+  readonly #cipher: TransportCipher;
+  readonly #policy: PacketPolicy;
+  readonly #log: Log;
+  readonly #bytes: Uint8Array;
+  readonly #view: DataView;
+  readonly #peers: PeerRows;
+  readonly #drops: DropCounters;
+  readonly #icmp: IcmpAnswers;
+
+  readonly #staging = new Staging();
+  /** Peers whose staged packets did not all fit into one batch. */
+  readonly #flushing = new Set<number>();
+  readonly #wanted = new Set<number>();
+  readonly #datagrams = new BoundedQueue<ReceivedDatagram>(MOST_DATAGRAMS_WAITING, 'newest');
+  readonly #local = new BoundedQueue<LocalPacket>(MOST_LOCAL_WAITING, 'newest');
+  /** Packets of ours for the TUN. */
+  readonly #writes = new BoundedQueue<Uint8Array>(MOST_WRITES_WAITING, 'newest');
+  /** Whether OUT holds messages that were not taken, and how many of them are sealed. */
+  #isOutOpen = false;
+  #sealed = 0;
+  #writesReady = 0;
+
+  constructor(options: {
+    readonly kernel: FastPathKernel;
+    readonly cipher: TransportCipher;
+    readonly policy: PacketPolicy;
+    readonly mtu: number;
+    readonly log: Log;
+  }) {
+    const buffer = options.kernel.memory;
+    this.#kernel = options.kernel;
+    this.#cipher = options.cipher;
+    this.#policy = options.policy;
+    this.#log = options.log;
+    this.#bytes = new Uint8Array(buffer);
+    this.#view = new DataView(buffer);
+    this.#peers = new PeerRows(buffer);
+    this.#drops = new DropCounters(buffer);
+    this.#icmp = new IcmpAnswers(buffer);
+    this.arena = {
+      buffer,
+      reads: { table: READS, into: TUN_IN, end: TUN_IN_END, most: MOST_READS },
+      datagrams: { table: DATAGRAMS, into: UDP_IN, end: UDP_IN_END, most: MOST_DATAGRAMS },
+      sends: SENDS,
+      writes: WRITES,
+    };
+    this.invalidateFlows();
+    this.setMtu(options.mtu);
+  }
+
+  /** Takes `count` read records at `arena.reads`; `takeSends` and `takeWrites` give what comes of them. */
+  outbound(count: number, now: Instant): void {
+    this.#openOut();
+    for (let next = 0; ;) {
+      next = this.#kernel.split(next, count);
+      const stop = this.#u32(CONTROL_STOP);
+      if (stop === STOP_END) break;
+      if (stop === STOP_MISS) this.#decide(this.#policy.outbound(readFlow(this.arena.buffer)));
+      else this.#handleStoppedRead(stop, next++, now);
+    }
+    this.#seal();
+  }
+
+  /**
+   * Takes `count` datagram records at `arena.datagrams`, received on the socket `fd`; `takeWrites` gives
+   * what comes of them.
+   */
+  inbound(count: number, fd: number, now: Instant): void {
+    this.#view.setInt32(CONTROL_FD, fd, true);
+    const messages = this.#kernel.gather(count);
+    this.#queueOthers(fd);
+    this.#cipher.open(IN_MESSAGES, messages);
+    for (let next = 0; ;) {
+      next = this.#kernel.accept(next, messages);
+      const stop = this.#u32(CONTROL_STOP);
+      if (stop === STOP_END) break;
+      if (stop === STOP_MISS) {
+        const peer = this.#u32(CONTROL_PEER);
+        this.#decide(this.#policy.inbound(peer, readFlow(this.arena.buffer)));
+      } else {
+        this.#handleStoppedMessage(stop, now);
+        next++;
+      }
+    }
+    this.#writesReady = this.#kernel.finish();
+  }
+
+  /** Takes one datagram that came another way than in a batch, for example over a stream. */
+  inboundDatagram(payload: Uint8Array, path: Path, now: Instant): void {
+    if (payload.length > LARGEST_TRAIN) return this.#drops.count(DROP_OVERSIZED);
+    this.#bytes.set(payload, UDP_IN);
+    this.#setU32(DATAGRAMS + DATAGRAM_OFFSET, UDP_IN);
+    this.#setU32(DATAGRAMS + DATAGRAM_LENGTH, payload.length);
+    this.#setU32(DATAGRAMS + DATAGRAM_SEGMENT, 0);
+    this.#setU32(DATAGRAMS + DATAGRAM_TOS, 0);
+    writeSource(this.arena.buffer, DATAGRAMS, path);
+    this.inbound(1, path.fd, now);
+  }
+
+  /** Receives with the session from here on. Copies the keys and wipes the given ones. */
+  installSession(keys: SessionKeys): void {
+    this.#peers.installSession(keys);
+  }
+
+  /** Sends with the session from here on, beginning with what was staged. */
+  activateSession(peer: number, localIndex: number): void {
+    if (this.#peers.activateSession(peer, localIndex)) this.#flush(peer);
+  }
+
+  /** Neither sends nor receives with the session any more, and wipes its keys. */
+  dropSession(peer: number, localIndex: number): void {
+    this.#peers.dropSession(peer, localIndex);
+  }
+
+  /** Without a path the packets to the peer are staged. */
+  setPath(peer: number, path: Path | undefined): void {
+    this.#peers.setPath(peer, path);
+    this.#flush(peer);
+  }
+
+  /** Forgets all about the peer, its keys first. */
+  removePeer(peer: number): void {
+    this.#peers.remove(peer);
+    this.dropStaged(peer);
+    this.#wanted.delete(peer);
+    this.invalidateFlows();
+  }
+
+  /** Drops what waits for a session that will not come. */
+  dropStaged(peer: number): void {
+    const dropped = this.#staging.clear(peer);
+    for (let i = 0; i < dropped; i++) this.#drops.count(DROP_UNDELIVERED);
+    this.#flushing.delete(peer);
+  }
+
+  /** Asks the policy about every flow again. */
+  invalidateFlows(): void {
+    // Generation 0 is that of empty rows.
+    this.#setU32(CONTROL_GENERATION, (this.#u32(CONTROL_GENERATION) + 1) >>> 0 || 1);
+  }
+
+  setMtu(mtu: number): void {
+    if (!(mtu >= SMALLEST_MTU && mtu <= LARGEST_MTU)) throw new BugError(`MTU ${mtu}`);
+    this.#setU32(CONTROL_MTU, mtu);
+  }
+
+  /** What the TUN takes unsplit. */
+  setOffloads(offloads: DeviceOffloads): void {
+    const bits = (offloads.tcp ? OFFLOAD_TCP : 0) | (offloads.udp ? OFFLOAD_UDP : 0);
+    this.#setU32(CONTROL_OFFLOADS, bits);
+  }
+
+  /** Our addresses in the tunnel: ICMP errors come from them. */
+  setAddresses(addresses: readonly IpAddress[]): void {
+    this.#icmp.setAddresses(addresses);
+  }
+
+  /** Sends an empty message, unless data leave in its place. */
+  keepalive(peer: number): void {
+    if (this.#peers.hasSentData(peer) || this.#staging.has(peer)) return;
+    this.#openOut();
+    this.#kernel.keepalive(peer);
+    this.#seal();
+  }
+
+  /** Sends an IP packet of the daemon's own to a peer; the policy is not asked. */
+  sendPacket(peer: number, packet: Uint8Array): void {
+    const read = new Uint8Array(VNET_HEADER_SIZE + packet.length);
+    read.set(packet, VNET_HEADER_SIZE);
+    this.#stage(peer, read);
+    this.#flush(peer);
+  }
+
+  /** Hands an IP packet of the daemon's own to the TUN. */
+  writePacket(packet: Uint8Array): void {
+    if (this.#writes.push(packet) !== undefined) this.#drops.count(DROP_QUEUE_FULL);
+  }
+
+  /** Returns how many send records are ready at `arena.sends`; they count as taken. */
+  takeSends(): number {
+    if (!this.#isOutOpen) for (const peer of Array.from(this.#flushing)) this.#flush(peer);
+    if (!this.#isOutOpen) return 0;
+    this.#isOutOpen = false;
+    return this.#kernel.train();
+  }
+
+  /** Returns how many write records are ready at `arena.writes`; they count as taken. */
+  takeWrites(): number {
+    const ready = this.#writesReady;
+    this.#writesReady = 0;
+    return ready > 0 ? ready : this.#layWrites();
+  }
+
+  /** Returns a datagram that is no transport message of a known session. */
+  pollDatagram(): ReceivedDatagram | undefined {
+    return this.#datagrams.shift();
+  }
+
+  /** Returns a packet whose flow is `local`. */
+  pollLocal(): LocalPacket | undefined {
+    return this.#local.shift();
+  }
+
+  /** Returns what happened to one of the peers touched since the last poll. */
+  pollFacts(): PeerFacts | undefined {
+    return this.#peers.pollFacts();
+  }
+
+  /** Returns a peer for which packets were staged since the last poll. */
+  pollWanted(): number | undefined {
+    for (const peer of this.#wanted) {
+      this.#wanted.delete(peer);
+      return peer;
+    }
+    return undefined;
+  }
+
+  counters(peer: number): PeerCounters {
+    return this.#peers.counters(peer);
+  }
+
+  /** What went nowhere, by reason; reasons never seen are left out. */
+  get drops(): Readonly<Record<string, number>> {
+    return this.#drops.read();
+  }
+
+  #decide(verdict: FlowVerdict): void {
+    const word = encodeVerdict(verdict, (reason, icmp) => this.#drops.indexOf(reason, icmp));
+    this.#kernel.insertFlow(word, 0);
+    if (verdict.type === 'drop') this.#log.debug('dropping a flow', { reason: verdict.reason });
+  }
+
+  #handleStoppedRead(stop: number, index: number, now: Instant): void {
+    switch (stop) {
+      case STOP_STAGE: {
+        const read = READS + index * READ_SIZE;
+        const at = this.#u32(read + READ_OFFSET);
+        const bytes = this.#bytes.slice(at, at + this.#u32(read + READ_LENGTH));
+        return this.#stage(this.#u32(CONTROL_PEER), bytes);
+      }
+      case STOP_REFUSED:
+        return this.#refuse((answer) => this.writePacket(answer), now);
+      case STOP_LOCAL:
+        return this.#queueLocal({ packet: this.#stoppedPacket() });
+      case STOP_TOO_BIG: {
+        this.#drops.count(DROP_OVERSIZED);
+        const answer = this.#answer({ type: 'packet-too-big', mtu: this.#u32(CONTROL_MTU) }, now);
+        if (answer !== undefined) this.writePacket(answer);
+        return;
+      }
+      default:
+        throw new BugError(`kernel stopped at a read for ${stop}`);
+    }
+  }
+
+  #handleStoppedMessage(stop: number, now: Instant): void {
+    const peer = this.#u32(CONTROL_PEER);
+    switch (stop) {
+      case STOP_REFUSED:
+        return this.#refuse((answer) => this.sendPacket(peer, answer), now);
+      case STOP_LOCAL:
+        return this.#queueLocal({ peer, packet: this.#stoppedPacket() });
+      default:
+        throw new BugError(`kernel stopped at a message for ${stop}`);
+    }
+  }
+
+  /** Counts the packet at which the kernel stopped, and tells its sender. */
+  #refuse(reply: (answer: Uint8Array) => void, now: Instant): void {
+    const detail = this.#u32(CONTROL_DETAIL);
+    this.#drops.count(detail);
+    const refusal = this.#drops.refusalAt(detail);
+    const answer = refusal === undefined ? undefined : this.#answer({ type: refusal }, now);
+    if (answer !== undefined) reply(answer);
+  }
+
+  #answer(error: IcmpError, now: Instant): Uint8Array | undefined {
+    return this.#icmp.answer(error, this.#u32(CONTROL_PACKET), this.#u32(CONTROL_LENGTH), now);
+  }
+
+  #stoppedPacket(): Uint8Array {
+    const at = this.#u32(CONTROL_PACKET);
+    return this.#bytes.slice(at, at + this.#u32(CONTROL_LENGTH));
+  }
+
+  #queueLocal(packet: LocalPacket): void {
+    if (this.#local.push(packet) !== undefined) this.#drops.count(DROP_QUEUE_FULL);
+  }
+
+  /** Copies the datagrams that the kernel has no session for. */
+  #queueOthers(fd: number): void {
+    const count = this.#u32(CONTROL_OTHERS);
+    for (let other = OTHERS; other < OTHERS + count * OTHER_SIZE; other += OTHER_SIZE) {
+      const record = this.#u32(other + OTHER_DATAGRAM);
+      const path = readSourcePath(this.arena.buffer, record, fd);
+      if (path === undefined) continue;
+      const at = this.#u32(other);
+      const payload = this.#bytes.slice(at, at + this.#u32(other + 4));
+      const dropped = this.#datagrams.push({ payload, from: path.remote, path });
+      if (dropped !== undefined) this.#drops.count(DROP_QUEUE_FULL);
+    }
+  }
+
+  #stage(peer: number, read: Uint8Array): void {
+    const dropped = this.#staging.add(peer, read);
+    for (let i = 0; i < dropped; i++) this.#drops.count(DROP_STAGE_FULL);
+    if (!this.#peers.isReady(peer)) this.#wanted.add(peer);
+  }
+
+  /** Sends what is staged for the peer, if it can be sent and as far as there is room. */
+  #flush(peer: number): void {
+    this.#flushing.delete(peer);
+    if (!this.#peers.isReady(peer) || !this.#staging.has(peer)) return;
+    this.#openOut();
+    for (;;) {
+      if (!this.#hasRoom()) {
+        this.#flushing.add(peer);
+        break;
+      }
+      const read = this.#staging.shift(peer);
+      if (read === undefined) break;
+      if (this.#sendRead(peer, read)) continue;
+      // The session has no messages left (REJECT_AFTER_MESSAGES).
+      this.#staging.add(peer, read);
+      this.#wanted.add(peer);
+      break;
+    }
+    this.#seal();
+  }
+
+  /** Splits the read for the peer; returns false when its session cannot take it. */
+  #sendRead(peer: number, read: Uint8Array): boolean {
+    this.#bytes.set(read, TUN_IN);
+    this.#setU32(READS + READ_OFFSET, TUN_IN);
+    this.#setU32(READS + READ_LENGTH, read.length);
+    this.#kernel.splitFor(0, peer);
+    const stop = this.#u32(CONTROL_STOP);
+    if (stop === STOP_TOO_BIG) this.#drops.count(DROP_OVERSIZED);
+    return stop !== STOP_STAGE;
+  }
+
+  #hasRoom(): boolean {
+    return (
+      OUT_END - this.#u32(CONTROL_OUT) >= FLUSH_ROOM_BYTES &&
+      MOST_MESSAGES - this.#u32(CONTROL_OUT_MESSAGES) >= FLUSH_ROOM_MESSAGES
+    );
+  }
+
+  /** Starts a batch in OUT, or goes on with the one that was not taken. */
+  #openOut(): void {
+    if (this.#isOutOpen) return;
+    this.#isOutOpen = true;
+    this.#sealed = 0;
+    this.#kernel.startOut();
+  }
+
+  #seal(): void {
+    const messages = this.#u32(CONTROL_OUT_MESSAGES);
+    this.#cipher.seal(OUT_MESSAGES + this.#sealed * MESSAGE_SIZE, messages - this.#sealed);
+    this.#sealed = messages;
+  }
+
+  /** Makes write records of our own packets, in the buffers that hold no datagrams by then. */
+  #layWrites(): number {
+    let at = UDP_IN;
+    let count = 0;
+    while (at + VNET_HEADER_SIZE + LARGEST_PACKET <= UDP_IN_END) {
+      const packet = this.#writes.shift();
+      if (packet === undefined) break;
+      const length = VNET_HEADER_SIZE + packet.length;
+      const write = WRITES + count * WRITE_SIZE;
+      const iovec = IOVECS + count * IOVEC_SIZE;
+      this.#bytes.fill(0, at, at + VNET_HEADER_SIZE);
+      this.#bytes.set(packet, at + VNET_HEADER_SIZE);
+      this.#setU32(iovec, at);
+      this.#setU32(iovec + 4, length);
+      this.#setU32(write + WRITE_IOVECS, iovec);
+      this.#setU32(write + WRITE_COUNT, 1);
+      this.#setU32(write + WRITE_RESULT, 0);
+      at += length;
+      count++;
+    }
+    return count;
+  }
+
+  #u32(at: number): number {
+    return this.#view.getUint32(at, true);
+  }
+
+  #setU32(at: number, value: number): void {
+    this.#view.setUint32(at, value, true);
+  }
+}
