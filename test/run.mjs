@@ -9,10 +9,11 @@
  * The last line is `N passed, N failed, N skipped`. With CI set, a skipped test is a failure.
  */
 import { execFileSync, spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, readdirSync, statSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync } from 'node:fs';
 import { chdir } from 'node:process';
 import { fileURLToPath } from 'node:url';
 import { install, missingPackages } from './run/debian.mjs';
+import { installPackages, isInstalled } from './run/npm.mjs';
 import { runFiles } from './run/tap.mjs';
 
 /** Folders whose tests build networks or measure: as root, and one file at a time. */
@@ -64,19 +65,13 @@ function prepare() {
   }
   if (!isInstalled()) {
     heading('npm packages');
-    run('npm', 'ci', '--ignore-scripts', '--no-audit', '--no-fund');
+    installPackages();
   }
   buildIndependentReader();
   heading('build');
   step('the build', 'node', 'openwrt/build/build.mjs');
   heading('check');
   step('the check', 'node', 'openwrt/build/check.mjs', '--static');
-}
-
-/** Whether node_modules is what the lockfile asks for: npm writes its own copy after installing. */
-function isInstalled() {
-  const copy = 'node_modules/.package-lock.json';
-  return existsSync(copy) && statSync(copy).mtimeMs >= statSync('package-lock.json').mtimeMs;
 }
 
 /**

@@ -30,6 +30,7 @@ function passes(name, command, parameters) {
   const { status, stdout, stderr } = spawnSync(command, parameters, {
     cwd: root,
     encoding: 'utf8',
+    env: { ...process.env, NO_COLOR: '1', FORCE_COLOR: '0' },
   });
   const ok = status === 0;
   console.log(`${ok ? 'ok  ' : 'FAIL'} ${name}  ${Math.round(performance.now() - started)} ms`);

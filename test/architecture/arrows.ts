@@ -64,8 +64,6 @@ function brokenRule(
       case 'plugins':
         return target.startsWith('core/') ? undefined : 'a plugin imports itself and core only';
       default:
-        // The demo builds its network with the laboratory of the tests.
-        if (target.startsWith('test/lab/') && from.startsWith('openwrt/demo/')) return undefined;
         return /^(core|plugins|dist)\//.test(target) ? undefined : 'the product imports no tests';
     }
   }
