@@ -1,12 +1,9 @@
 import type { SocketAddress } from '../net/socket-address.ts';
+import type { Severity } from '../sansio/log.ts';
 
 /** What happened that people and logs should know. Peers go by their configured id. */
 export type Event =
-  | {
-      readonly type: 'peer-connected';
-      readonly peer: string;
-      readonly handshakeMs: number | undefined;
-    }
+  | { readonly type: 'peer-connected'; readonly peer: string; readonly handshakeMs: number }
   | { readonly type: 'peer-failed'; readonly peer: string; readonly cause: string }
   | {
       readonly type: 'endpoint-changed';
@@ -21,9 +18,17 @@ export type Event =
   | {
       readonly type: 'configuration-failed';
       readonly version: number | undefined;
+      /** Whether it runs all the same, but for what failed. */
+      readonly running: boolean;
       readonly failures: readonly Failure[];
     }
-  | { readonly type: 'desired-refused'; readonly why: string };
+  | {
+      readonly type: 'desired-refused';
+      readonly version: number | undefined;
+      readonly why: string;
+      readonly errors: readonly string[];
+    }
+  | { readonly type: 'log-level'; readonly level: Severity };
 
 /** A value of the configuration that could not be made so, and what stood in the way. */
 export interface Failure {

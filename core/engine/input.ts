@@ -14,6 +14,8 @@ import type { UapiSet } from '../wireguard/uapi.ts';
 export type Input =
   /** A configuration from the local file, already parsed. */
   | { readonly type: 'configuration'; readonly configuration: Configuration }
+  /** The local file does not parse; what runs stays. */
+  | { readonly type: 'configuration-refused'; readonly why: string }
   /** The calendar: at start, hourly and after a step. */
   | { readonly type: 'wall-clock'; readonly unixMs: number }
   | { readonly type: 'control'; readonly event: ControlEvent }

@@ -1,9 +1,6 @@
 import { encodeBase64 } from '../sansio/base64.ts';
 import type { PeerConfiguration } from '../config/configuration.ts';
 
-/** The most peers of one daemon: the packet arena has this many rows. */
-export const MOST_PEERS = 4096;
-
 /** A configured peer and its row in the packet arena. */
 export interface Peer {
   readonly index: number;
@@ -23,11 +20,10 @@ export class PeerTable {
     return this.#byId.size;
   }
 
-  /** Adds a peer or replaces its configuration; `undefined` when the table is full. */
-  set(configuration: PeerConfiguration): Peer | undefined {
+  /** Adds a peer or replaces its configuration. The schema limits how many there are. */
+  set(configuration: PeerConfiguration): Peer {
     const before = this.#byId.get(configuration.id);
     const index = before?.index ?? this.#freeIndex();
-    if (index === undefined) return undefined;
     if (before !== undefined) this.#byPublicKey.delete(keyOf(before));
     const peer = { index, configuration };
     this.#byId.set(configuration.id, peer);
@@ -61,10 +57,9 @@ export class PeerTable {
     return this.#byId.values();
   }
 
-  #freeIndex(): number | undefined {
+  #freeIndex(): number {
     const gap = this.#byIndex.indexOf(undefined);
-    if (gap !== -1) return gap;
-    return this.#byIndex.length < MOST_PEERS ? this.#byIndex.length : undefined;
+    return gap === -1 ? this.#byIndex.length : gap;
   }
 }
 

@@ -1,14 +1,21 @@
+import type { DeviceState } from '../fleet/report.ts';
+import { formatIpPrefix } from '../net/ip-prefix.ts';
 import type { SocketAddress } from '../net/socket-address.ts';
+import { encodeBase64 } from '../sansio/base64.ts';
+import type { Peer } from './peer-table.ts';
+import type { UserspacePlane } from './userspace-plane.ts';
 
 /** What the daemon knows of itself, as `culvert status --json` prints it. Never holds a secret. */
 export interface Status {
   readonly phase: Phase;
+  /** base64 */
+  readonly publicKey: string;
   readonly interface: InterfaceStatus | undefined;
   readonly fleet: FleetStatus | undefined;
   readonly peers: readonly PeerStatus[];
   /** Packets and datagrams that went nowhere, by reason; reasons never seen are left out. */
   readonly drops: Readonly<Record<string, number>>;
-  /** Why the newest configuration is not the running one. */
+  /** Why the newest configuration is not, or not wholly, the running one. */
   readonly lastError: string | undefined;
 }
 
@@ -16,8 +23,6 @@ export type Phase = 'waiting for configuration' | 'running' | 'stopping';
 
 export interface InterfaceStatus {
   readonly name: string;
-  /** base64 */
-  readonly publicKey: string;
   readonly listenPort: number;
   /** Bytes. */
   readonly mtu: number;
@@ -27,6 +32,7 @@ export interface InterfaceStatus {
 export interface FleetStatus {
   readonly fleet: string;
   readonly device: string;
+  /** URL of the broker, while connected. */
   readonly broker: string | undefined;
   /** MQTT version spoken, while connected. */
   readonly protocol: '5' | '3.1.1' | undefined;
@@ -38,15 +44,68 @@ export interface PeerStatus {
   readonly id: string;
   /** base64 */
   readonly publicKey: string;
-  readonly state: 'idle' | 'connecting' | 'connected' | 'failed';
-  /** Why it is failed, or what the last failed attempt met. */
+  readonly state: 'idle' | 'connecting' | 'connected';
+  /** What the last attempt met, if it failed. */
   readonly cause: string | undefined;
   readonly endpoint: SocketAddress | undefined;
   readonly allowedIps: readonly string[];
   /** Milliseconds since 1970-01-01 UTC. */
   readonly lastHandshakeUnixMs: number | undefined;
-  /** Milliseconds from the first handshake message to a working session, last time. */
+  /** Milliseconds from the first message of the last handshake to a confirmed session. */
   readonly handshakeMs: number | undefined;
   readonly rxBytes: number;
   readonly txBytes: number;
+}
+
+/** What the engine keeps of a peer's last attempt. */
+export interface PeerHistory {
+  readonly cause?: string;
+  readonly handshakeMs?: number;
+}
+
+/** Returns the rows of the peer table with what the data plane knows of each. */
+export function peerStatusesOf(
+  peers: Iterable<Peer>,
+  plane: UserspacePlane,
+  history: ReadonlyMap<string, PeerHistory>,
+): readonly PeerStatus[] {
+  return [...peers].map(({ index, configuration }) => {
+    const { id, publicKey, allowedIps } = configuration;
+    const tunnel = plane.peerStatus(index);
+    const { rxBytes, txBytes } = plane.counters(index);
+    return {
+      id,
+      publicKey: encodeBase64(publicKey),
+      state: stateOf(tunnel),
+      cause: history.get(id)?.cause,
+      endpoint: tunnel?.endpoint,
+      allowedIps: allowedIps.map(formatIpPrefix),
+      lastHandshakeUnixMs: tunnel?.lastHandshakeUnixMs,
+      handshakeMs: history.get(id)?.handshakeMs,
+      rxBytes,
+      txBytes,
+    };
+  });
+}
+
+function stateOf(tunnel: ReturnType<UserspacePlane['peerStatus']>): PeerStatus['state'] {
+  if (tunnel?.hasSession === true) return 'connected';
+  return tunnel?.isHandshaking === true ? 'connecting' : 'idle';
+}
+
+/** Returns what of a status the fleet gets to see. */
+export function deviceStateOf({ peers, drops }: Status, unixMs: number): DeviceState {
+  return {
+    peers: peers.map((peer) => ({
+      id: peer.id,
+      path: peer.state === 'connected' ? 'direct' : 'none',
+      ...(peer.endpoint === undefined ? {} : { remote: peer.endpoint }),
+      ...(peer.lastHandshakeUnixMs === undefined
+        ? {}
+        : { handshakeAge: Math.max(0, Math.round((unixMs - peer.lastHandshakeUnixMs) / 1000)) }),
+      received: peer.rxBytes,
+      sent: peer.txBytes,
+    })),
+    drops,
+  };
 }

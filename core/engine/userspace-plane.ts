@@ -1,3 +1,4 @@
+import { DEFAULTS } from '../config/defaults.ts';
 import type { Arena } from '../fastpath/arena.ts';
 import type { TransportCipher } from '../fastpath/cipher.ts';
 import type { FastPathKernel } from '../fastpath/kernel.ts';
@@ -7,13 +8,19 @@ import type { IpPrefix } from '../net/ip-prefix.ts';
 import { socketAddressIp, type SocketAddress } from '../net/socket-address.ts';
 import type { Listening } from '../plugin/datagrams.ts';
 import type { DeviceOffloads } from '../plugin/packet-device.ts';
-import { type Deadline } from '../sansio/agent.ts';
+import type { Deadline } from '../sansio/agent.ts';
 import type { Crypto } from '../sansio/crypto.ts';
 import type { Instant } from '../sansio/instant.ts';
 import type { Log } from '../sansio/log.ts';
+import type { Outcome } from '../sansio/outcome.ts';
 import type { Random } from '../sansio/random.ts';
 import { AllowedIps } from '../wireguard/allowed-ips.ts';
-import { Wireguard, type PeerSettings, type WireguardEvent } from '../wireguard/wireguard.ts';
+import {
+  Wireguard,
+  type PeerRefusal,
+  type PeerSettings,
+  type WireguardEvent,
+} from '../wireguard/wireguard.ts';
 
 /** A datagram that leaves outside the batches: the messages of a handshake. */
 export interface Transmit {
@@ -44,7 +51,6 @@ export class UserspacePlane {
     options: {
       readonly privateKey: Uint8Array;
       readonly unixMs: number;
-      readonly mtu: number;
       readonly crypto: Crypto;
       readonly random: Random;
       readonly kernel: FastPathKernel;
@@ -57,7 +63,7 @@ export class UserspacePlane {
     this.#packets = new PacketPath({
       kernel: options.kernel,
       cipher: options.cipher,
-      mtu: options.mtu,
+      mtu: DEFAULTS.mtu,
       log: options.log,
       policy: {
         outbound: (flow) => this.#decideOutbound(flow),
@@ -111,9 +117,10 @@ export class UserspacePlane {
     this.#settle(now);
   }
 
-  setPeer(index: number, settings: PeerSettings, now: Instant): void {
-    this.#wireguard.setPeer(index, settings, now);
+  setPeer(index: number, settings: PeerSettings, now: Instant): Outcome<void, PeerRefusal> {
+    const outcome = this.#wireguard.setPeer(index, settings, now);
     this.#settle(now);
+    return outcome;
   }
 
   removePeer(index: number, now: Instant): void {
@@ -134,7 +141,6 @@ export class UserspacePlane {
 
   setEndpoint(index: number, endpoint: SocketAddress, now: Instant): void {
     this.#wireguard.setEndpoint(index, endpoint, now);
-    this.#useEndpoint(index, endpoint);
     this.#settle(now);
   }
 

@@ -94,6 +94,10 @@ export class FleetDevice implements SansIo<FleetDeviceInput, DesiredEvent, Publi
     return [this.#topic('desired'), this.#topic('presence')];
   }
 
+  get identity(): Pick<FleetDeviceOptions, 'fleet' | 'device'> {
+    return this.#options;
+  }
+
   /** What `reported` says, for `culvert status`. */
   get report(): Reported {
     return this.#inbox.report;

@@ -1,5 +1,6 @@
 import type { SocketAddress } from '../net/socket-address.ts';
 import { BoundedQueue } from '../sansio/bounded-queue.ts';
+import type { Millis } from '../sansio/instant.ts';
 import { MOST_QUEUED_TRANSMITS } from './constants.ts';
 import type { Role } from './session.ts';
 
@@ -30,8 +31,16 @@ export type WireguardEvent =
   | { readonly type: 'session-dropped'; readonly peer: PeerIndex; readonly localIndex: number }
   /** Send an empty message, unless something was sent since the last 'session-activated'. */
   | { readonly type: 'keepalive-due'; readonly peer: PeerIndex }
-  /** Both sides have the keys of the session that was activated last. */
-  | { readonly type: 'handshake-completed'; readonly peer: PeerIndex; readonly role: Role }
+  /**
+   * Both sides have the keys of the session that was activated last. `tookMs` counts from our last
+   * initiation to its response, or from our response to the first message under the new keys.
+   */
+  | {
+      readonly type: 'handshake-completed';
+      readonly peer: PeerIndex;
+      readonly role: Role;
+      readonly tookMs: Millis;
+    }
   /** The attempt is over; packets that wait for a session are of no use. The next one starts another. */
   | {
       readonly type: 'handshake-failed';

@@ -431,7 +431,8 @@ export class Tunnel {
     this.#refreshedOnReceive = false;
     this.#lastHandshakeUnixMs = this.#context.unixMs(now);
     outputs.event({ type: 'session-activated', peer, localIndex });
-    outputs.event({ type: 'handshake-completed', peer, role });
+    const began = role === 'initiator' ? (this.#handshakeSentAt ?? now) : session.createdAt;
+    outputs.event({ type: 'handshake-completed', peer, role, tookMs: elapsed(began, now) });
     this.#log.debug('handshake completed', { role });
   }
 
@@ -449,12 +450,15 @@ export class Tunnel {
     this.#timers.onAttemptEnded();
   }
 
-  /** §6.2: a session that has served its time or its messages is replaced when it is used. */
+  /**
+   * §6.2: a session that has served its time or its messages is replaced when it is used. With jitter,
+   * or two sides that initiated at once would do so again and again.
+   */
   #refreshOnSend(sendCounter: number, now: Instant): void {
     const session = this.#sessions.current;
     if (session === undefined) return;
-    const isOld =
-      session.role === 'initiator' && elapsed(session.createdAt, now) >= REKEY_AFTER_TIME;
+    const age = elapsed(session.createdAt, now);
+    const isOld = session.role === 'initiator' && age >= REKEY_AFTER_TIME + this.#timers.jitter;
     if (isOld || sendCounter > REKEY_AFTER_MESSAGES) this.requestHandshake(now);
   }
 

@@ -5,7 +5,7 @@
 import { chmod, mkdir } from 'node:fs/promises';
 import { build } from 'esbuild';
 import { dist, root } from './paths.mjs';
-import { commit, version } from './version.mjs';
+import { commit, sourceDate, version } from './version.mjs';
 
 /** What a bundle is made of, and which parts of its dependencies it leaves out. */
 export const bundles = {
@@ -46,6 +46,7 @@ export async function bundle(name, { entry, directory = dist } = {}) {
     define: {
       __VERSION__: JSON.stringify(version),
       __COMMIT__: JSON.stringify(commit),
+      __SOURCE_DATE__: String(sourceDate),
       // Without its optional native helpers, which ws would require in vain.
       'process.env.WS_NO_BUFFER_UTIL': '"1"',
       'process.env.WS_NO_UTF_8_VALIDATE': '"1"',

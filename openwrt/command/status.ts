@@ -50,7 +50,7 @@ export function formatStatus(status: Status, nowUnixMs: number): string {
 const PEER_COLUMNS = ['PEER', 'STATE', 'ENDPOINT', 'HANDSHAKE', 'TOOK', 'RECEIVED', 'SENT'];
 
 function headline({ phase, interface: own, fleet }: Status): string {
-  const parts = [phase];
+  const parts: string[] = [phase];
   if (own !== undefined) {
     parts.push(`${own.name} ${own.addresses.join(' ')} port ${own.listenPort} mtu ${own.mtu}`);
   }

@@ -1,0 +1,364 @@
+import { join } from 'node:path';
+import type { Bootstrap } from '../core/config/bootstrap.ts';
+import type { Configuration } from '../core/config/configuration.ts';
+import type { Command } from '../core/engine/command.ts';
+import { Engine } from '../core/engine/engine.ts';
+import type { Event, Failure } from '../core/engine/event.ts';
+import type { Input } from '../core/engine/input.ts';
+import type { Transmit } from '../core/engine/userspace-plane.ts';
+import { controlChannel } from '../core/plugin/control-channel.ts';
+import type { Clock } from '../core/plugin/clock.ts';
+import { datagrams } from '../core/plugin/datagrams.ts';
+import { Driver } from '../core/plugin/driver.ts';
+import { files } from '../core/plugin/files.ts';
+import { FlightRecorder } from '../core/plugin/flight-recorder.ts';
+import { Plugins } from '../core/plugin/host.ts';
+import { links } from '../core/plugin/links.ts';
+import { packetDevice } from '../core/plugin/packet-device.ts';
+import type { Log, Severity } from '../core/sansio/log.ts';
+import { createNobleCrypto } from '../plugins/crypto-noble/index.ts';
+import { createNodeCrypto } from '../plugins/crypto-node/index.ts';
+import { createTunDataplane } from '../plugins/dataplane-tun/index.ts';
+import { createMqttControlChannel } from '../plugins/fleet-mqtt/index.ts';
+import { createLocalApi, createUapiSocket, type LocalServer } from '../plugins/local-api/index.ts';
+import { createLog, type LogSink } from '../plugins/log/index.ts';
+import { createNetlink } from '../plugins/netlink/index.ts';
+import {
+  createFiles,
+  createNative,
+  createNodeClock,
+  nodeRandom,
+} from '../plugins/platform-node/index.ts';
+import { createUdpTransport } from '../plugins/transport-udp/index.ts';
+import { readPem } from './configuration-file.ts';
+import { logEvent } from './event-log.ts';
+import { CommandError, type ExitName } from './exit-code.ts';
+import { createFastPath } from './fast-path.ts';
+import { fleetOptions } from './fleet-device.ts';
+import { writeFlightRecord } from './flight-record.ts';
+import { loadIdentity } from './identity.ts';
+import { UAPI_DIRECTORY } from './paths.ts';
+import { commit, version } from './version.ts';
+import { World, type Reach } from './world.ts';
+
+export interface DaemonOptions {
+  /** Stand-alone with a configuration, or a device of a fleet. */
+  readonly mode:
+    | { readonly type: 'local'; configuration(): Configuration }
+    | { readonly type: 'fleet'; readonly bootstrap: Bootstrap };
+  readonly stateDirectory: string;
+  readonly socket: string;
+  readonly logDirectory: string | undefined;
+  readonly logLevel: Severity | undefined;
+  readonly nativeFile: string;
+}
+
+/** Inputs kept for the flight record: a few minutes of a busy router. */
+const RECORDED_INPUTS = 1024;
+const WALL_CLOCK_INTERVAL_MS = 60_000;
+/** Size at which a log file is put aside, and how many of these stay. */
+const LOG_FILE_BYTES = 4 * 2 ** 20;
+const LOG_FILES = 3;
+/** How long the last messages to the broker may take at the end. */
+const STOP_GRACE_MS = 1000;
+
+/** Runs the daemon until it is told to stop; throws `CommandError` where it cannot start. */
+export async function runDaemon(options: DaemonOptions): Promise<void> {
+  const clock = createNodeClock();
+  const { mode } = options;
+  const configuration = mode.type === 'local' ? mode.configuration() : undefined;
+  const sink = createLog({
+    level: options.logLevel ?? configuration?.log.level ?? 'info',
+    clock,
+    version,
+    commit,
+    descriptor: 1,
+    ...(options.logDirectory === undefined ? {} : { file: logFile(options.logDirectory) }),
+  });
+  const plugins = new Plugins(sink.log, clock);
+  try {
+    plugins.start([
+      createFiles({ directory: options.stateDirectory }),
+      createNative({ path: options.nativeFile }),
+      createTunDataplane(),
+      createUdpTransport(),
+      createNetlink(),
+      ...(mode.type === 'fleet' ? [createMqttControlChannel()] : []),
+    ]);
+    await new Daemon(options, { sink, clock, plugins, configuration }).run();
+  } finally {
+    await plugins.stop();
+    sink.close();
+  }
+}
+
+interface Surroundings {
+  readonly sink: LogSink;
+  readonly clock: Clock;
+  readonly plugins: Plugins;
+  readonly configuration: Configuration | undefined;
+}
+
+class Daemon {
+  readonly #options: DaemonOptions;
+  readonly #sink: LogSink;
+  readonly #log: Log;
+  readonly #clock: Clock;
+  readonly #reach: Reach;
+  readonly #engine: Engine;
+  readonly #world: World;
+  readonly #driver: Driver<Input, Event, Transmit, Command>;
+  readonly #first: Configuration | undefined;
+  readonly #recorder = new FlightRecorder<Input>(RECORDED_INPUTS);
+  #uapi: { readonly path: string; readonly server: LocalServer } | undefined;
+  #isRunning = false;
+  /** Ends `run`. */
+  #end: (failure: CommandError | undefined) => void = () => undefined;
+
+  constructor(options: DaemonOptions, { sink, clock, plugins, configuration }: Surroundings) {
+    const { log } = sink;
+    const crypto = createNodeCrypto(createNobleCrypto());
+    this.#options = options;
+    this.#sink = sink;
+    this.#log = log;
+    this.#clock = clock;
+    this.#first = configuration;
+    this.#reach = reachOf(plugins);
+    const identity = loadIdentity(this.#reach.files, crypto, nodeRandom);
+    const { kernel, cipher } = createFastPath(crypto, log);
+    log.info('packet path chosen', { crypto: crypto.name, cipher: cipher.name });
+    const { mode } = options;
+    const unixMs = clock.unixMs();
+    const fleet =
+      mode.type === 'fleet'
+        ? fleetOptions(mode.bootstrap, { identity, store: this.#reach.files, crypto, log, unixMs })
+        : undefined;
+    const { privateKey } = identity;
+    this.#engine = new Engine(
+      { privateKey, unixMs, crypto, random: nodeRandom, kernel, cipher, fleet, log },
+      clock.now(),
+    );
+    this.#world = new World({
+      engine: this.#engine,
+      reach: this.#reach,
+      clock,
+      onEvent: (event) => this.#onEvent(event),
+    });
+    this.#driver = new Driver({
+      agent: this.#engine,
+      effects: this.#world,
+      clock,
+      recorder: this.#recorder,
+      log,
+    });
+    this.#world.attach(this.#driver);
+  }
+
+  async run(): Promise<void> {
+    const localApi = createLocalApi({
+      path: this.#options.socket,
+      methods: { status: () => this.#engine.status() },
+      log: this.#log,
+    });
+    const calendar = setInterval(() => this.#tellTime(), WALL_CLOCK_INTERVAL_MS);
+    const signals = this.#listenToSignals();
+    const onBug = (error: unknown): void => this.#onBug(error);
+    process.on('uncaughtException', onBug);
+    try {
+      const ended = new Promise<CommandError | undefined>((resolve) => {
+        this.#end = resolve;
+      });
+      const started = await localApi.start();
+      if (!started.ok) throw socketError(this.#options.socket, started.why);
+      this.#begin();
+      const failure = await ended;
+      if (failure !== undefined) throw failure;
+    } finally {
+      clearInterval(calendar);
+      signals.abort();
+      process.off('uncaughtException', onBug);
+      this.#world.detach();
+      await this.#reach.control?.close(STOP_GRACE_MS);
+      this.#driver.stop();
+      await this.#uapi?.server.stop();
+      await localApi.stop();
+    }
+  }
+
+  #begin(): void {
+    if (this.#first !== undefined) {
+      this.#driver.input({ type: 'configuration', configuration: this.#first });
+    }
+    if (this.#options.mode.type === 'fleet') this.#connect(this.#options.mode.bootstrap);
+    this.#driver.drain();
+  }
+
+  #connect(bootstrap: Bootstrap): void {
+    const { fleet } = this.#engine;
+    if (fleet === undefined) return;
+    this.#reach.control?.connect({
+      brokers: bootstrap.brokers,
+      clientId: `culvert-${bootstrap.fleet}-${bootstrap.device}`,
+      ca: readPem(bootstrap.ca, 'the authority of the broker'),
+      certificate: readPem(bootstrap.certificate, 'the certificate of this device'),
+      privateKey: readPem(bootstrap.privateKey, 'the key of the certificate'),
+      username: bootstrap.username,
+      password: bootstrap.password,
+      subscriptions: fleet.subscriptions,
+      will: () => fleet.will(),
+      onEvent: (event) => this.#driver.input({ type: 'control', event }),
+    });
+  }
+
+  #listenToSignals(): AbortController {
+    const listening = new AbortController();
+    const on = (signal: NodeJS.Signals, handle: () => void): void => {
+      process.on(signal, handle);
+      listening.signal.addEventListener('abort', () => process.off(signal, handle));
+    };
+    on('SIGTERM', () => this.#stop('SIGTERM'));
+    on('SIGINT', () => this.#stop('SIGINT'));
+    on('SIGHUP', () => this.#reload());
+    return listening;
+  }
+
+  #stop(signal: string): void {
+    this.#log.info('stopping', { signal });
+    this.#driver.input({ type: 'stop' });
+    this.#end(undefined);
+  }
+
+  /** A file that is refused leaves the running configuration alone. */
+  #reload(): void {
+    const { mode } = this.#options;
+    if (mode.type === 'fleet') return this.#log.info('nothing to reload: the fleet configures us');
+    try {
+      this.#driver.input({ type: 'configuration', configuration: mode.configuration() });
+    } catch (error) {
+      if (!(error instanceof CommandError)) throw error;
+      this.#log.warn('configuration refused, the running one stays', { why: error.message });
+      this.#driver.input({ type: 'configuration-refused', why: error.message });
+    }
+  }
+
+  /** Whatever nobody expected: what led to it is written down, and the supervisor starts us anew. */
+  #onBug(error: unknown): void {
+    this.#driver.stop();
+    const file = writeFlightRecord(this.#options.socket, this.#recorder.inputs(), error);
+    this.#log.error('error of culvert itself', { error: String(error), flightRecord: file });
+    this.#end(
+      new CommandError('bug', `an error of culvert itself: ${String(error)}`, { cause: error }),
+    );
+  }
+
+  #tellTime(): void {
+    this.#driver.input({ type: 'wall-clock', unixMs: this.#clock.unixMs() });
+  }
+
+  #onEvent(event: Event): void {
+    logEvent(this.#log, event);
+    switch (event.type) {
+      case 'configuration-applied':
+        return this.#onRunning();
+      case 'configuration-failed':
+        if (event.running) return this.#onRunning();
+        // Standing alone there is nobody who could send a better one.
+        if (!this.#isRunning && event.version === undefined) this.#end(startError(event.failures));
+        return;
+      case 'log-level':
+        if (this.#options.logLevel === undefined) this.#sink.setLevel(event.level);
+        return;
+      default:
+        return;
+    }
+  }
+
+  #onRunning(): void {
+    this.#isRunning = true;
+    const name = this.#engine.status().interface?.name;
+    if (name !== undefined) void this.#serveUapi(name);
+  }
+
+  async #serveUapi(name: string): Promise<void> {
+    const path = join(UAPI_DIRECTORY, `${name}.sock`);
+    if (this.#uapi?.path === path) return;
+    await this.#uapi?.server.stop();
+    const server = createUapiSocket({
+      path,
+      handler: {
+        get: () => this.#engine.uapiState(),
+        set: (request) => {
+          this.#driver.input({ type: 'uapi-set', request });
+          return 0;
+        },
+      },
+      log: this.#log,
+    });
+    this.#uapi = { path, server };
+    const started = await server.start();
+    if (!started.ok) this.#log.warn('no socket for wg', { why: started.why });
+  }
+}
+
+function logFile(directory: string): { path: string; maxBytes: number; keep: number } {
+  return { path: join(directory, 'culvert.log'), maxBytes: LOG_FILE_BYTES, keep: LOG_FILES };
+}
+
+function reachOf(plugins: Plugins): Reach {
+  const [native] = plugins.skipped;
+  const device = plugins.find(packetDevice);
+  const sockets = plugins.find(datagrams);
+  const network = plugins.find(links);
+  const store = plugins.find(files);
+  if (!device || !sockets || !network || !store) {
+    throw new CommandError('no-native', native?.why ?? 'a plugin is missing');
+  }
+  return {
+    device,
+    datagrams: sockets,
+    links: network,
+    files: store,
+    control: plugins.find(controlChannel),
+  };
+}
+
+const CURES: Readonly<Record<string, { readonly exit: ExitName; readonly message: string }>> = {
+  'no-tun': {
+    exit: 'no-tun',
+    message: '/dev/net/tun is missing: load the module (modprobe tun; OpenWrt: install kmod-tun)',
+  },
+  'not-permitted': {
+    exit: 'not-permitted',
+    message: 'CAP_NET_ADMIN is missing: run culvert as root or give it that capability',
+  },
+  'name-taken': {
+    exit: 'name-taken',
+    message: 'another program holds the interface: stop it, or set another interface.name',
+  },
+  'port-taken': {
+    exit: 'port-taken',
+    message: 'another program holds the UDP port: stop it, or set another interface.listenPort',
+  },
+};
+
+function startError(failures: readonly Failure[]): CommandError {
+  const [first] = failures;
+  const cure = CURES[first?.why ?? ''];
+  if (first === undefined || cure === undefined) {
+    return new CommandError(
+      'failure',
+      failures.map(({ path, why }) => `${path}: ${why}`).join('; '),
+    );
+  }
+  return new CommandError(cure.exit, `${first.path}: ${cure.message}`);
+}
+
+function socketError(path: string, why: string): CommandError {
+  if (why === 'in-use') {
+    return new CommandError('failure', `another culvert runs already: it answers on ${path}`);
+  }
+  return new CommandError(
+    'failure',
+    `cannot listen on ${path} (${why}): name another with --socket`,
+  );
+}

@@ -1,0 +1,29 @@
+import { EXIT_CODES } from './exit-code.ts';
+import { CONFIGURATION_FILE, LOCAL_SOCKET, STATE_DIRECTORY } from './paths.ts';
+
+const codes = Object.values(EXIT_CODES)
+  .map(({ code, meaning }) => `  ${String(code).padStart(2)}  ${meaning}`)
+  .join('\n');
+
+export const HELP = `culvert: joins sites through WireGuard tunnels, steered as a fleet over MQTT
+
+usage: culvert <command> [options]
+
+  run       run the daemon in the foreground until SIGTERM; SIGHUP reads the file again
+              --config FILE      stand alone with this configuration (${CONFIGURATION_FILE})
+              --bootstrap FILE   or be a device of a fleet, which sends the configuration
+              --state-dir DIR    keys and what must survive a restart (${STATE_DIRECTORY})
+              --socket PATH      socket for the other commands (${LOCAL_SOCKET})
+              --log-dir DIR      write the log into files there as well
+              --log-level LEVEL  trace, debug, info, warn or error, whatever the configuration says
+              --native FILE      the native file, where it does not lie beside this one
+  keygen    make the keys of this device where it has none, and print the public halves
+              --state-dir DIR, --json
+  status    show the tunnel, the fleet and the peers of the running daemon
+              --socket PATH, --json, --watch
+  version   print the version
+  help      print this
+
+exit codes:
+${codes}
+`;

@@ -1,0 +1,116 @@
+import { parseArgs } from 'node:util';
+import { parseBootstrap } from '../core/config/bootstrap.ts';
+import { parseConfiguration } from '../core/config/configuration.ts';
+import type { Severity } from '../core/sansio/log.ts';
+import { keygen } from './command/keygen.ts';
+import { status } from './command/status.ts';
+import { readConfigurationFile } from './configuration-file.ts';
+import { runDaemon } from './daemon.ts';
+import { CommandError, exitCode } from './exit-code.ts';
+import { HELP } from './help.ts';
+import { nativeFile } from './native-file.ts';
+import { CONFIGURATION_FILE, LOCAL_SOCKET, STATE_DIRECTORY } from './paths.ts';
+import { commit, version } from './version.ts';
+
+/** The entry of the router bundle: `culvert <command>`. */
+async function main(parameters: readonly string[]): Promise<void> {
+  const [command = 'help', ...rest] = parameters;
+  switch (command) {
+    case 'run':
+      return run(rest);
+    case 'keygen': {
+      const { values } = parse(rest, { 'state-dir': TEXT, json: FLAG });
+      return write(keygen(values['state-dir'] ?? STATE_DIRECTORY, values.json === true));
+    }
+    case 'status': {
+      const { values } = parse(rest, { socket: TEXT, json: FLAG, watch: FLAG });
+      const socket = values.socket ?? LOCAL_SOCKET;
+      return status({ socket, json: values.json === true, watch: values.watch === true, write });
+    }
+    case 'version':
+    case '--version':
+      return write(`culvert ${version} (${commit})\n`);
+    case 'help':
+    case '--help':
+    case '-h':
+      return write(HELP);
+    default:
+      throw new CommandError('usage', `unknown command '${command}', see: culvert help`);
+  }
+}
+
+const TEXT = { type: 'string' } as const;
+const FLAG = { type: 'boolean' } as const;
+type Options = Readonly<Record<string, typeof TEXT | typeof FLAG>>;
+
+function parse<Given extends Options>(parameters: readonly string[], options: Given) {
+  try {
+    return parseArgs({ args: [...parameters], options, strict: true });
+  } catch (error) {
+    const why = error instanceof Error ? error.message : String(error);
+    throw new CommandError('usage', `${why}. See: culvert help`, { cause: error });
+  }
+}
+
+async function run(parameters: readonly string[]): Promise<void> {
+  const { values } = parse(parameters, {
+    config: TEXT,
+    bootstrap: TEXT,
+    'state-dir': TEXT,
+    socket: TEXT,
+    'log-dir': TEXT,
+    'log-level': TEXT,
+    native: TEXT,
+  });
+  if (values.config !== undefined && values.bootstrap !== undefined) {
+    throw new CommandError(
+      'usage',
+      'a device stands alone (--config) or is in a fleet (--bootstrap)',
+    );
+  }
+  const configurationFile = values.config ?? CONFIGURATION_FILE;
+  await runDaemon({
+    mode:
+      values.bootstrap === undefined
+        ? {
+            type: 'local',
+            configuration: () => readConfigurationFile(configurationFile, parseConfiguration),
+          }
+        : {
+            type: 'fleet',
+            bootstrap: readConfigurationFile(values.bootstrap, parseBootstrap),
+          },
+    stateDirectory: values['state-dir'] ?? STATE_DIRECTORY,
+    socket: values.socket ?? LOCAL_SOCKET,
+    logDirectory: values['log-dir'],
+    logLevel: levelOf(values['log-level']),
+    nativeFile: values.native ?? nativeFile(),
+  });
+}
+
+const LEVELS: readonly Severity[] = ['trace', 'debug', 'info', 'warn', 'error'];
+
+function levelOf(text: string | undefined): Severity | undefined {
+  if (text === undefined) return undefined;
+  const level = LEVELS.find((known) => known === text);
+  if (level !== undefined) return level;
+  throw new CommandError('usage', `--log-level is one of ${LEVELS.join(', ')}, not '${text}'`);
+}
+
+function write(text: string): void {
+  process.stdout.write(text);
+}
+
+main(process.argv.slice(2)).then(
+  () => process.exit(exitCode('ok')),
+  (error: unknown) => {
+    const exit = error instanceof CommandError ? error.exit : 'bug';
+    const message = error instanceof CommandError ? error.message : detailsOf(error);
+    process.stderr.write(`culvert: ${message}\n`);
+    process.exit(exitCode(exit));
+  },
+);
+
+function detailsOf(error: unknown): string {
+  return error instanceof Error ? (error.stack ?? error.message) : String(error);
+}

@@ -1,0 +1,5 @@
+/** The build embeds these as bytes. */
+declare module '*.wasm' {
+  const bytes: Uint8Array;
+  export default bytes;
+}

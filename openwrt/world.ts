@@ -1,0 +1,158 @@
+import { lookup } from 'node:dns/promises';
+import type { Command } from '../core/engine/command.ts';
+import type { Engine } from '../core/engine/engine.ts';
+import type { Event } from '../core/engine/event.ts';
+import type { CommandResult, Input } from '../core/engine/input.ts';
+import type { Transmit } from '../core/engine/userspace-plane.ts';
+import { parseIpAddress } from '../core/net/ip-address.ts';
+import type { Clock } from '../core/plugin/clock.ts';
+import type { ControlChannel } from '../core/plugin/control-channel.ts';
+import type { Datagrams } from '../core/plugin/datagrams.ts';
+import type { Driver, Effects } from '../core/plugin/driver.ts';
+import type { Files } from '../core/plugin/files.ts';
+import type { Links } from '../core/plugin/links.ts';
+import type { PacketDevice } from '../core/plugin/packet-device.ts';
+import { failed, ok, unreachable } from '../core/sansio/outcome.ts';
+
+/** The capabilities through which the engine reaches the world. */
+export interface Reach {
+  readonly device: PacketDevice;
+  readonly datagrams: Datagrams;
+  readonly links: Links;
+  readonly files: Files;
+  /** `undefined` where the device stands alone. */
+  readonly control: ControlChannel | undefined;
+}
+
+/** Batches of one wake-up before other sockets and timers get their turn. */
+const MOST_BATCHES = 8;
+
+/**
+ * Connects the engine's outputs with the plugins, and what the plugins deliver with the engine. Packets
+ * never leave the arena on their way through here.
+ */
+export class World implements Effects<Input, Event, Transmit, Command> {
+  readonly #engine: Engine;
+  readonly #reach: Reach;
+  readonly #clock: Clock;
+  readonly #onEvent: (event: Event) => void;
+  #driver: Driver<Input, Event, Transmit, Command> | undefined;
+  #endMonitor: () => void = () => undefined;
+
+  constructor(options: {
+    readonly engine: Engine;
+    readonly reach: Reach;
+    readonly clock: Clock;
+    readonly onEvent: (event: Event) => void;
+  }) {
+    this.#engine = options.engine;
+    this.#reach = options.reach;
+    this.#clock = options.clock;
+    this.#onEvent = options.onEvent;
+  }
+
+  /** Where results and events of plugins go. To be called once, before anything runs. */
+  attach(driver: Driver<Input, Event, Transmit, Command>): void {
+    this.#driver = driver;
+  }
+
+  transmit({ to, payload }: Transmit): void {
+    this.#reach.datagrams.sendTo(to, payload);
+  }
+
+  event(event: Event): void {
+    this.#onEvent(event);
+  }
+
+  flushPackets(): void {
+    for (;;) {
+      const sends = this.#engine.takeSends();
+      if (sends > 0) this.#reach.datagrams.send(sends);
+      const writes = this.#engine.takeWrites();
+      if (writes > 0) this.#reach.device.write(writes);
+      if (sends === 0 && writes === 0) return;
+    }
+  }
+
+  execute(command: Command): CommandResult | undefined {
+    switch (command.type) {
+      case 'open-device':
+        return this.#openDevice(command);
+      case 'listen':
+        return this.#listen(command);
+      case 'apply-link':
+        return { type: 'link-applied', failures: this.#applyLink(command) };
+      case 'resolve':
+        void this.#resolve(command);
+        return undefined;
+      case 'publish':
+        this.#reach.control?.publish(command.publication);
+        return undefined;
+      case 'store':
+        this.#reach.files.write(command.name, command.bytes);
+        return undefined;
+      default:
+        return unreachable(command);
+    }
+  }
+
+  /** Stops delivering what happens outside. */
+  detach(): void {
+    this.#endMonitor();
+  }
+
+  #openDevice({ name, mtu }: Extract<Command, { type: 'open-device' }>): CommandResult {
+    const { device } = this.#reach;
+    const outcome = device.open({ name, mtu }, this.#engine.arena, () => this.#readPackets());
+    return { type: 'device-opened', outcome };
+  }
+
+  #listen({ port, mark }: Extract<Command, { type: 'listen' }>): CommandResult {
+    const { datagrams } = this.#reach;
+    const outcome = datagrams.listen(port, { mark }, this.#engine.arena, (fd) => this.#receive(fd));
+    return { type: 'listening', outcome };
+  }
+
+  #applyLink({ link }: Extract<Command, { type: 'apply-link' }>) {
+    const { links } = this.#reach;
+    // Watching begins with the first link, before it is read: no change is missed in between.
+    this.#endMonitor();
+    this.#endMonitor = links.monitor(() => this.#driver?.input({ type: 'links-changed' }));
+    const applied = links.apply(link);
+    if (applied.ok || applied.failures.length > 0) return applied.failures;
+    return [{ object: 'interface', code: applied.why, message: applied.why }];
+  }
+
+  async #resolve({ peer, host }: Extract<Command, { type: 'resolve' }>): Promise<void> {
+    const outcome = await lookup(host, { all: true }).then(
+      (found) => {
+        const parsed = found.map(({ address }) => parseIpAddress(address));
+        return ok(parsed.flatMap((address) => (address.ok ? [address.value] : [])));
+      },
+      () => failed('not-resolved'),
+    );
+    this.#driver?.input({ type: 'resolved', peer, outcome });
+  }
+
+  #readPackets(): void {
+    const now = this.#clock.now();
+    for (let batch = 0; batch < MOST_BATCHES; batch++) {
+      const count = this.#reach.device.read();
+      if (count === 0) break;
+      this.#engine.handlePackets(count, now);
+      this.flushPackets();
+    }
+    this.#driver?.drain();
+  }
+
+  #receive(fd: number): void {
+    const now = this.#clock.now();
+    for (let batch = 0; batch < MOST_BATCHES; batch++) {
+      const count = this.#reach.datagrams.receive(fd);
+      if (count === 0) break;
+      this.#engine.handleDatagrams(count, fd, now);
+      this.flushPackets();
+    }
+    this.#driver?.drain();
+  }
+}
