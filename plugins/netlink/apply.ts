@@ -89,9 +89,9 @@ function refused(
 function explain(change: LinkChange, { code }: Refusal, wanted: WantedLink): string | undefined {
   const added = addedPrefix(change);
   if (added === undefined) return undefined;
-  if (ipFamily(added.address) === 6 && NO_IPV6.has(code)) {
+  if (ipFamily(added.address) === 6) {
+    if (NO_IPV6.has(code)) return `IPv6 is disabled on ${wanted.name}`;
     if (wanted.mtu < IPV6_MTU) return `IPv6 needs an MTU of ${IPV6_MTU}`;
-    return `IPv6 is disabled on ${wanted.name}`;
   }
   if (change.type === 'add-route' && code === 'EEXIST') {
     return 'a route of another program is in its place';
@@ -102,8 +102,8 @@ function explain(change: LinkChange, { code }: Refusal, wanted: WantedLink): str
 /** RFC 8200 §5; the kernel takes IPv6 off an interface below it. */
 const IPV6_MTU = 1280;
 
-/** What an IPv6 request gets: with disable_ipv6 set, on an interface without IPv6, without the module. */
-const NO_IPV6 = new Set(['EACCES', 'EINVAL', 'ENODEV', 'EOPNOTSUPP', 'EAFNOSUPPORT']);
+/** What a request gets where disable_ipv6 is set, and from a kernel without IPv6. */
+const NO_IPV6 = new Set(['EACCES', 'EOPNOTSUPP', 'EAFNOSUPPORT']);
 
 function addedPrefix(change: LinkChange): IpPrefix | undefined {
   if (change.type === 'add-address') return change.address.address;
