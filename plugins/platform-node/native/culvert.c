@@ -333,7 +333,7 @@ static napi_value native_read_batch(napi_env env, napi_callback_info info) {
 /* Writes one packet; returns 0 or the negative errno. */
 static int write_packet(int fd, struct bytes arena, uint32_t table, uint32_t count) {
   struct iovec pieces[MOST_IOVECS];
-  if (count > MOST_IOVECS || !holds(arena, table, count, IOVEC_SIZE)) return -EINVAL;
+  if (count == 0 || count > MOST_IOVECS || !holds(arena, table, count, IOVEC_SIZE)) return -EINVAL;
   for (uint32_t i = 0; i < count; i++) {
     const uint8_t *piece = arena.data + table + i * IOVEC_SIZE;
     uint32_t offset = load(piece), length = load(piece + 4);
