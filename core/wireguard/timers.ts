@@ -21,6 +21,7 @@ export class Timers {
   readonly #random: Random;
   readonly #table = new TimerTable<TimerName>(TIMERS);
   #persistentKeepalive: Millis = 0;
+  /** Drawn again with each initiation. */
   #jitter: Millis;
 
   constructor(random: Random) {
@@ -82,6 +83,11 @@ export class Timers {
     this.#persistentKeepalive = interval;
     this.#table.clear('persistent-keepalive');
     this.#restartPersistentKeepalive(now);
+  }
+
+  /** Returns the random delay that keeps us from initiating in step with the peer. */
+  get jitter(): Millis {
+    return this.#jitter;
   }
 
   /** Returns a timer that is due, and clears it. The persistent one goes on. */
