@@ -1,3 +1,5 @@
+import { writeFileSync } from 'node:fs';
+import { setTimeout } from 'node:timers/promises';
 import t from 'tap';
 import { formatIpPrefix } from '../../core/net/ip-prefix.ts';
 import { decodeAddress } from '../../core/netlink/rtnetlink/address.ts';
@@ -22,8 +24,9 @@ const SETUP: readonly string[] = [
   'address add fd00:1::3/64 dev va nodad',
   'address add 10.5.0.1 peer 10.5.0.2/32 dev vb',
   'address add 100.64.0.1/32 dev tun7',
-  'address add fd00:2::1 peer fd00:2::2 dev tun7',
-  'address add fd00:3::1/64 dev br7',
+  'address add fd00:2::1 peer fd00:2::2 dev tun7 nodad',
+  'address add fe80::5/64 dev va nodad',
+  'address add fd00:3::1/64 dev br7 nodad',
   'route add default via 10.1.2.1 dev va',
   'route add default via fd00:1::1 dev va',
   'route add 10.9.0.0/16 proto 186 metric 5 nexthop via 10.1.2.9 dev va weight 3 nexthop dev vb',
@@ -52,7 +55,13 @@ const TYPES = [
 ];
 
 async function compare(calls: Native): Promise<void> {
+  // The kernel would make link-local addresses, and test them for duplicates, at a time of its own.
+  writeFileSync('/proc/sys/net/ipv6/conf/default/addr_gen_mode', '1');
   for (const command of SETUP) run('ip', ...command.split(' '));
+  await until('both ends of the veth have a carrier', () => {
+    const rows = ipJson<RouteRow>('-6', 'route', 'show', 'table', 'local', 'type', 'multicast');
+    return ['va', 'vb'].every((name) => rows.some(({ dev }) => dev === name));
+  });
   const rtnetlink = valueOf(Rtnetlink.open(calls));
   const names = new Map(valueOf(rtnetlink.readLinks()).map(({ index, name }) => [index, name]));
 
@@ -296,6 +305,13 @@ function attribute(payload: Buffer, start: number, type: number): Buffer | undef
     at += (length + 3) & ~3;
   }
   return undefined;
+}
+
+async function until(what: string, isSo: () => boolean): Promise<void> {
+  for (let attempt = 0; !isSo(); attempt++) {
+    if (attempt === 200) throw new Error(`waited in vain until ${what}`);
+    await setTimeout(50);
+  }
 }
 
 function sorted<Row>(rows: readonly Row[]): readonly Row[] {
