@@ -395,7 +395,7 @@ export class Tunnel {
   /**
    * Sends the next initiation of the attempt at once, as the last one went to another endpoint.
    *
-   * Deviation: whitepaper §6.4 lets REKEY_TIMEOUT pass between any two initiations.
+   * Deviation: whitepaper §6.1 lets REKEY_TIMEOUT pass between any two initiations.
    */
   #repeatInitiation(now: Instant): void {
     if (this.#attempt.type !== 'initiated' || this.#endpoint === undefined) return;

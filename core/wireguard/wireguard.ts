@@ -1,5 +1,4 @@
-import type { SocketAddress } from '../net/socket-address.ts';
-import { socketAddressIp } from '../net/socket-address.ts';
+import { socketAddressIp, type SocketAddress } from '../net/socket-address.ts';
 import type { Deadline } from '../sansio/agent.ts';
 import { encodeBase64 } from '../sansio/base64.ts';
 import type { Crypto } from '../sansio/crypto.ts';
@@ -44,7 +43,7 @@ export type PeerRefusal = 'invalid-public-key' | 'own-public-key' | 'public-key-
  * - §6.4: traffic does not prolong an attempt, so that a failure is reported in time; the next packet
  *   starts another attempt.
  * - §6.3: keys are wiped when their session reaches REJECT_AFTER_TIME, not two such times later.
- * - §6.4: when the endpoint changes during an attempt, an initiation goes to it at once.
+ * - §6.1: when the endpoint changes during an attempt, an initiation goes to it at once.
  */
 export class Wireguard {
   /** Dropped datagrams by reason. */
