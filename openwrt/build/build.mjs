@@ -8,20 +8,21 @@ import { buildNative } from './native.mjs';
 import { root } from './paths.mjs';
 import { weigh } from './weight.mjs';
 
-await buildAssembly();
-const native = await buildNative();
-console.log(`${relative(root, native)}  ${(await stat(native)).size} bytes\n`);
-
-let unexplained = false;
-for (const name of Object.keys(bundles)) {
-  const { path, metafile } = await bundle(name);
-  const weight = await weigh(path, metafile);
-  console.log(weight.table);
-  if (weight.unexplained.length > 0) {
-    unexplained = true;
-    console.error(
-      `no reason in openwrt/build/dependencies.json for: ${weight.unexplained.join(', ')}`,
-    );
+try {
+  await buildAssembly();
+  const native = await buildNative();
+  console.log(`${relative(root, native)}  ${(await stat(native)).size} bytes\n`);
+  for (const name of Object.keys(bundles)) {
+    const { path, metafile } = await bundle(name);
+    const { table, unexplained } = await weigh(path, metafile);
+    console.log(table);
+    if (unexplained.length > 0) {
+      throw new Error(
+        `no reason in openwrt/build/dependencies.json for: ${unexplained.join(', ')}`,
+      );
+    }
   }
+} catch (error) {
+  console.error(error.message); // what a compiler said, or what to install
+  process.exitCode = 1;
 }
-if (unexplained) process.exitCode = 1;

@@ -30,6 +30,7 @@ await t.test('exec gives input, output and the exit code', { skip }, async (t) =
   });
   t.same(result, { stdout: 'hello', stderr: 'blue\n', code: 3 });
   t.equal((await lab.exec('a', ['sh', '-c', 'kill -9 $$'])).code, -1);
+  t.notMatch((await lab.exec('a', ['env'])).stdout, 'NODE_OPTIONS', 'tap stays outside');
   await t.rejects(lab.exec('a', ['sleep', '60'], { timeoutMs: 50 }), /sleep 60/);
   await t.rejects(lab.ip('a', 'link set nothing up'), /Cannot find device/);
 });

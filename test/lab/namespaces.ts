@@ -125,7 +125,9 @@ export class Lab {
   }
 
   #inside(namespace: string, command: readonly string[]): readonly string[] {
-    return ['netns', 'exec', this.#full(namespace), ...command]; // replaces itself: same pid
+    // Each of these replaces itself by the next, so that the pid is that of the command. tap puts a
+    // loader into the options of every Node.js that a test starts.
+    return ['netns', 'exec', this.#full(namespace), 'env', '-u', 'NODE_OPTIONS', ...command];
   }
 
   #full(name: string): string {
