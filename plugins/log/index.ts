@@ -1,0 +1,1 @@
+export { createLog, type LogOptions, type LogSink } from './log-sink.ts';
