@@ -5,8 +5,8 @@ import type { Native } from '../../core/plugin/native.ts';
 import { NetlinkReceiver, openNetlinkSocket } from './netlink-socket.ts';
 import { kernelRefusal, ownRefusal, systemRefusal, type Answer, type Refusal } from './refusal.ts';
 
-/** Objects kept of one dump: a full Internet table. What comes after them is dropped and counted. */
-export const MOST_DUMPED = 2_000_000;
+/** Objects kept of one dump, about 100 MB of routes. What comes after them is dropped and counted. */
+export const MOST_DUMPED = 250_000;
 
 /**
  * Requests to the kernel, one at a time. The kernel works inside send(2) and has queued its answer when
@@ -44,18 +44,21 @@ export class RequestSocket {
   }
 
   /**
-   * Sends a request for a dump and returns what `decode` makes of its messages. A dump during which the
-   * table changed is repeated; when that goes on, the last one stands.
+   * Sends a request for a dump and returns what `decode` makes of its messages and `isWanted` lets pass,
+   * since older kernels do not filter. A dump during which the table changed is repeated; when that goes
+   * on, the last one stands.
    */
   dump<Item>(
     bytes: Uint8Array,
     decode: (message: NetlinkMessage) => Item | undefined,
+    isWanted: (item: Item) => boolean = () => true,
   ): Answer<readonly Item[]> {
     for (let attempt = 1; ; attempt++) {
       const items: Item[] = [];
       const answer = this.#transact(bytes, (message) => {
         const item = decode(message);
         if (item === undefined) this.stats.malformed++;
+        else if (!isWanted(item)) return;
         else if (items.length < MOST_DUMPED) items.push(item);
         else this.stats.dropped++;
       });

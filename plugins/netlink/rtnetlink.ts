@@ -56,24 +56,27 @@ export class Rtnetlink {
 
   /** Returns the addresses of both families, of one interface or of all. */
   readAddresses(filter: { readonly link?: number } = {}): Answer<readonly LinkAddress[]> {
-    const read = this.#socket.dump(encodeAddressesQuery(filter), decodeAddress);
-    if (!read.ok || filter.link === undefined) return read;
-    return { ok: true, value: read.value.filter(({ link }) => link === filter.link) };
+    return this.#socket.dump(
+      encodeAddressesQuery(filter),
+      decodeAddress,
+      ({ link }) => filter.link === undefined || link === filter.link,
+    );
   }
 
   /** Returns the routes of one family or both, from all tables unless told otherwise. */
   readRoutes(
     filter: Omit<RouteFilter, 'family'> & { readonly family?: IpFamily } = {},
   ): Answer<readonly Route[]> {
-    const routes: Route[] = [];
+    const tables: (readonly Route[])[] = [];
     for (const family of filter.family === undefined ? ([4, 6] as const) : [filter.family]) {
       const query = { ...filter, family };
-      const read = this.#socket.dump(encodeRoutesQuery(query), decodeRoute);
-      if (read.ok) {
-        for (const route of read.value) if (matchesRouteFilter(route, query)) routes.push(route);
-      } else if (!meansNoRoutes(read.refusal)) return read;
+      const read = this.#socket.dump(encodeRoutesQuery(query), decodeRoute, (route) =>
+        matchesRouteFilter(route, query),
+      );
+      if (read.ok) tables.push(read.value);
+      else if (!meansNoRoutes(read.refusal)) return read;
     }
-    return { ok: true, value: routes };
+    return { ok: true, value: tables.flat() };
   }
 
   /** Sends one change. Returns why the kernel refused it. */
