@@ -131,8 +131,6 @@ export class Tunnel {
   #initiationReceivedAt: Instant | undefined;
   #greatestTimestamp: Uint8Array = new Uint8Array(TIMESTAMP_LENGTH);
   #lastHandshakeUnixMs: number | undefined;
-  /** Whether the current session has caused a handshake because it received and was about to expire. */
-  #refreshedOnReceive = false;
 
   constructor(
     context: TunnelContext,
@@ -428,7 +426,6 @@ export class Tunnel {
     const { outputs } = this.#context;
     const { localIndex, role } = session;
     this.#endAttempt();
-    this.#refreshedOnReceive = false;
     this.#lastHandshakeUnixMs = this.#context.unixMs(now);
     outputs.event({ type: 'session-activated', peer, localIndex });
     const began = role === 'initiator' ? (this.#handshakeSentAt ?? now) : session.createdAt;
@@ -462,13 +459,12 @@ export class Tunnel {
     if (isOld || sendCounter > REKEY_AFTER_MESSAGES) this.requestHandshake(now);
   }
 
-  /** §6.2: the same, once, for one that only receives and would expire before a reply to it. */
+  /** §6.2: the same for one that only receives and would expire before a reply to it. */
   #refreshOnReceive(now: Instant): void {
     const session = this.#sessions.current;
-    if (session?.role !== 'initiator' || this.#refreshedOnReceive) return;
-    if (elapsed(session.createdAt, now) < REKEY_ON_RECEIVE_AFTER_TIME) return;
-    this.#refreshedOnReceive = true;
-    this.requestHandshake(now);
+    if (session?.role !== 'initiator') return;
+    const age = elapsed(session.createdAt, now);
+    if (age >= REKEY_ON_RECEIVE_AFTER_TIME) this.requestHandshake(now);
   }
 
   #keepAlive(now: Instant): void {
