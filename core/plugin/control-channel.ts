@@ -27,8 +27,8 @@ export interface ControlOptions {
   readonly password: string | undefined;
   /** Topic filters, subscribed with QoS 1 after each connect. */
   readonly subscriptions: readonly string[];
-  /** Makes the will for the connection that is about to be made. */
-  will(): Publication;
+  /** Makes the will for the connection that is about to be made; a listener has none. */
+  will?(): Publication;
   onEvent(event: ControlEvent): void;
 }
 

@@ -22,7 +22,10 @@ export interface MqttOptions {
   readonly longestRetry?: number;
   /** Seconds from the loss of a connection to its will (MQTT 5): a short break is no news. */
   readonly willDelay?: number;
-  /** Seconds for which the broker keeps what comes while we are away (MQTT 5). */
+  /**
+   * Seconds for which the broker keeps what comes while we are away. MQTT 3.1.1 knows only "for ever",
+   * and in both 0 leaves nothing behind.
+   */
   readonly sessionExpiry?: number;
   /** Seconds; a connection is found dead after one and a half times this. */
   readonly keepalive?: number;
@@ -146,7 +149,7 @@ export class MqttControlChannel implements ControlChannel {
     const options = this.#options;
     if (options === undefined) return;
     this.#log.debug('connecting to a broker', { url: broker.url, protocol });
-    const will = this.#will(options.will(), protocol);
+    const will = options.will && this.#will(options.will(), protocol);
     let stream: Socket;
     try {
       stream = dial(broker, options);
@@ -158,7 +161,7 @@ export class MqttControlChannel implements ControlChannel {
     }
     const client = new MqttClient(() => stream, {
       ...this.#clientOptions(options, protocol),
-      will,
+      ...(will && { will }),
     });
     const attempt: Attempt = {
       broker,
@@ -277,7 +280,7 @@ export class MqttControlChannel implements ControlChannel {
       clientId: options.clientId,
       ...(options.username === undefined ? {} : { username: options.username }),
       ...(options.password === undefined ? {} : { password: options.password }),
-      clean: false,
+      clean: sessionExpiry === 0,
       keepalive,
       connectTimeout,
       reconnectPeriod: 0,

@@ -1,0 +1,2 @@
+export { runOperatorCommand } from './command.ts';
+export type { OperatorWorld } from './world.ts';
