@@ -241,7 +241,7 @@ async function fetchFile(lab: Lab): Promise<string> {
 }
 
 async function measure(lab: Lab): Promise<string> {
-  const server = lab.spawn(SITE_B.host, ['iperf3', '-s', '-1']);
+  const server = lab.spawn(SITE_B.host, ['iperf3', '-s', '-1', '--forceflush']);
   try {
     await server.waitFor(/Server listening/, 3000);
   } catch {
