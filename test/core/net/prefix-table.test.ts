@@ -178,6 +178,24 @@ await t.test(
   },
 );
 
+await t.test('routes that come and go leave nothing behind', async (t) => {
+  const table = new PrefixTable<number>();
+  const bytes = new Uint8Array(16);
+  const route = (i: number): IpPrefix => {
+    // Neighbours in pairs, so that each pair needs a fork of its own.
+    new DataView(bytes.buffer).setUint32(4, (Math.imul(i >> 1, 2_654_435_761) << 1) | (i & 1));
+    return { address: ipAddressFromBytes(bytes), length: 64 };
+  };
+  const before = process.memoryUsage().arrayBuffers;
+  for (let i = 0; i < 30_000; i++) {
+    table.insert(route(i), i);
+    if (i >= 10) table.remove(route(i - 10));
+  }
+  const grown = process.memoryUsage().arrayBuffers - before;
+  t.equal(table.size, 10);
+  t.ok(grown < 500_000, `${grown} bytes`);
+});
+
 function prefix(text: string): IpPrefix {
   const parsed = parseIpPrefix(text);
   if (!parsed.ok) throw new Error(text);
