@@ -7,6 +7,7 @@ import { capability, type Capability } from './capability.ts';
  * where the bytes are already there.
  */
 export interface Files {
+  /** Throws where the file is there and cannot be read: a key must never be taken for absent. */
   read(name: string): Uint8Array | undefined;
   write(name: string, bytes: Uint8Array): Outcome<void, 'not-writable'>;
   remove(name: string): void;

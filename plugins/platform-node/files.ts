@@ -31,7 +31,11 @@ export function createFiles(options: { readonly directory: string }): PluginDefi
   };
 }
 
-/** Opens the state directory, which the first write makes, and removes what a crash left there. */
+/**
+ * Opens the state directory, which the first write makes in a parent that exists, and removes what a
+ * crash left there. Reading throws where a file is there but cannot be read: a key that is taken for
+ * absent would be replaced by a new one.
+ */
 export function openFiles(directory: string, log: Log): Files {
   for (const name of unfinishedFiles(directory)) {
     try {
@@ -66,7 +70,7 @@ class StateDirectory implements Files {
     const unfinished = join(this.#directory, `.${name}${UNFINISHED}`);
     try {
       if (holds(path, bytes)) return ok(undefined);
-      mkdirSync(this.#directory, { recursive: true, mode: 0o700 });
+      makeDirectory(this.#directory);
       writeDurably(unfinished, bytes);
       renameSync(unfinished, path);
       syncDirectory(this.#directory);
@@ -115,6 +119,15 @@ function holds(path: string, bytes: Uint8Array): boolean {
     return true;
   } finally {
     closeSync(fd);
+  }
+}
+
+/** Not recursive: Node.js never returns from that where the kernel answers ENOENT, as in /proc. */
+function makeDirectory(path: string): void {
+  try {
+    mkdirSync(path, { mode: 0o700 });
+  } catch (error) {
+    if (codeOf(error) !== 'EEXIST') throw error;
   }
 }
 
