@@ -1,3 +1,4 @@
+import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Bootstrap } from '../core/config/bootstrap.ts';
 import type { Configuration } from '../core/config/configuration.ts';
@@ -301,6 +302,11 @@ class Daemon {
 }
 
 function logFile(directory: string): { path: string; maxBytes: number; keep: number } {
+  try {
+    mkdirSync(directory, { recursive: true, mode: 0o700 });
+  } catch {
+    // The log says so itself when it cannot write; that is no reason not to start.
+  }
   return { path: join(directory, 'culvert.log'), maxBytes: LOG_FILE_BYTES, keep: LOG_FILES };
 }
 

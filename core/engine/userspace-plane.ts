@@ -140,6 +140,7 @@ export class UserspacePlane {
   }
 
   setEndpoint(index: number, endpoint: SocketAddress, now: Instant): void {
+    this.#useEndpoint(index, endpoint);
     this.#wireguard.setEndpoint(index, endpoint, now);
     this.#settle(now);
   }

@@ -147,7 +147,7 @@ async function startDaemons(lab: Lab, directory: string, operatorKey: string): P
       '--log-dir',
       join(directory, `${device}.log`),
     ]);
-    await daemon.waitFor(/connected to the broker/, 15_000);
+    await daemon.waitFor(/connected to a broker/, 15_000);
   }
 }
 
@@ -198,12 +198,13 @@ async function pushDesired(
 
 function reportOf(output: string): string {
   const last = output.trim().split('\n').at(-1) ?? '{}';
-  const { phase, appliedVersion } = JSON.parse(last) as Record<string, unknown>;
-  return `version ${String(appliedVersion)} ${String(phase)} (signature verified)`;
+  const { payload } = JSON.parse(last) as { payload?: { phase: string; appliedVersion: number } };
+  return `version ${payload?.appliedVersion} ${payload?.phase} (its signature verified)`;
 }
 
 async function ping(lab: Lab): Promise<string> {
   // The first packet starts the handshake; it waits for it and is not lost.
+  await succeed(lab, SITE_A.host, ['ping', '-c', '1', '-W', '5', hostOf(SITE_B)]);
   const output = await succeed(lab, SITE_A.host, [
     'ping',
     '-c',
