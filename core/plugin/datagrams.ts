@@ -29,7 +29,8 @@ export interface Datagrams {
   receive(fd: number): number;
   /**
    * Sends `count` send records at `arena.sends`; returns how many the kernel took. Where the kernel or
-   * an interface refuses GSO the train is sent datagram by datagram, and that is remembered.
+   * an interface refuses GSO the train is sent datagram by datagram, and that is remembered. A path
+   * whose descriptor is not of these sockets (one from before the port moved) gets -EBADF.
    */
   send(count: number): number;
   /** Sends one datagram outside the batches, on the socket of its family. */

@@ -22,7 +22,8 @@ export interface DeviceOffloads {
 
 /**
  * A TUN device: IP packets with a virtio-net header, in batches through the arena. Reading and writing
- * never throw; what the kernel refuses is in the records.
+ * never throw; what the kernel refuses is in the records. An interface that another program removes is
+ * made again under its name, down and without addresses, as whoever watches links will see.
  */
 export interface PacketDevice {
   /** Opens the interface. A second call moves to another name; when that fails the old one stays. */
