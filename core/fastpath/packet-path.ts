@@ -289,7 +289,8 @@ export class PacketPath {
     const read = new Uint8Array(VNET_HEADER_SIZE + packet.length);
     read.set(packet, VNET_HEADER_SIZE);
     this.#stage(peer, read);
-    this.#flush(peer);
+    if (this.#peers.isReady(peer)) this.#flush(peer);
+    else this.#wanted.add(peer);
   }
 
   /** Hands an IP packet of the daemon's own to the TUN. */
@@ -357,7 +358,9 @@ export class PacketPath {
         const read = READS + index * READ_SIZE;
         const at = this.#u32(read + READ_OFFSET);
         const bytes = this.#bytes.slice(at, at + this.#u32(read + READ_LENGTH));
-        return this.#stage(this.#u32(CONTROL_PEER), bytes);
+        const peer = this.#u32(CONTROL_PEER);
+        this.#wanted.add(peer);
+        return this.#stage(peer, bytes);
       }
       case STOP_REFUSED:
         return this.#refuse((answer) => this.writePacket(answer), now);
@@ -425,7 +428,6 @@ export class PacketPath {
   #stage(peer: number, read: Uint8Array): void {
     const dropped = this.#staging.add(peer, read);
     for (let i = 0; i < dropped; i++) this.#drops.count(DROP_STAGE_FULL);
-    if (!this.#peers.isReady(peer)) this.#wanted.add(peer);
   }
 
   /** Sends what is staged for the peer, if it can be sent and as far as there is room. */
