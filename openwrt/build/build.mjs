@@ -4,11 +4,12 @@ import { stat } from 'node:fs/promises';
 import { relative } from 'node:path';
 import { buildAssembly } from './assembly.mjs';
 import { bundle, bundles } from './bundle.mjs';
+import { command } from './command.mjs';
 import { buildNative } from './native.mjs';
 import { root } from './paths.mjs';
 import { weigh } from './weight.mjs';
 
-try {
+await command(async () => {
   await buildAssembly();
   const native = await buildNative();
   console.log(`${relative(root, native)}  ${(await stat(native)).size} bytes\n`);
@@ -22,7 +23,4 @@ try {
       );
     }
   }
-} catch (error) {
-  console.error(error.message); // what a compiler said, or what to install
-  process.exitCode = 1;
-}
+});

@@ -10,8 +10,8 @@ const tool = (name) => `node_modules/.bin/${name}`;
 const checks = [
   ['types of core', tool('tsc'), '-p', 'core'],
   ['types', tool('tsc'), '-p', '.'],
-  ['lint', tool('oxlint'), '--type-aware'],
-  ['format', tool('prettier'), '--check', '--log-level=warn', '.'],
+  ['lint', tool('oxlint'), '--type-aware', '--format=unix'],
+  ['format', tool('prettier'), '--check', '--log-level=warn', '--no-color', '.'],
 ];
 if (!process.argv.includes('--static')) {
   checks.push(['house rules', 'node', 'test/run.mjs', 'test/architecture', 'test/budget']);
@@ -30,7 +30,6 @@ function passes(name, command, parameters) {
   const { status, stdout, stderr } = spawnSync(command, parameters, {
     cwd: root,
     encoding: 'utf8',
-    env: { ...process.env, NO_COLOR: '1', FORCE_COLOR: '0' },
   });
   const ok = status === 0;
   console.log(`${ok ? 'ok  ' : 'FAIL'} ${name}  ${Math.round(performance.now() - started)} ms`);

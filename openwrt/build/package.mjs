@@ -12,6 +12,7 @@ import { mkdir, readFile, readdir, stat, writeFile } from 'node:fs/promises';
 import { argv } from 'node:process';
 import { buildAssembly } from './assembly.mjs';
 import { bundle } from './bundle.mjs';
+import { command } from './command.mjs';
 import { ipk } from './ipk.mjs';
 import { architectures, buildNative } from './native.mjs';
 import { dist, root } from './paths.mjs';
@@ -20,33 +21,35 @@ import { sourceDate, version } from './version.mjs';
 /** Counts the packages of one version of the sources. */
 const RELEASE = 1;
 
-const folder = argv[2] ?? dist;
-const files = [...(await rootFiles()), ...(await builtFiles(`${folder}/package`))];
-const path = `${folder}/culvert_${version}-r${RELEASE}_all.ipk`;
-await writeFile(
-  path,
-  ipk({
-    control: {
-      Package: 'culvert',
-      Version: `${version}-r${RELEASE}`,
-      // Node.js is not named: OpenWrt 25.12 has no such package, and /usr/bin/culvert finds others.
-      Depends: 'ca-bundle, kmod-tun',
-      Source: 'culvert',
-      SourceName: 'culvert',
-      License: 'Apache-2.0',
-      Section: 'net',
-      SourceDateEpoch: sourceDate,
-      Architecture: 'all',
-      'Installed-Size': files.reduce((total, { contents }) => total + contents.length, 0),
-      Description: JSON.parse(await readFile(`${root}/package.json`, 'utf8')).description,
-    },
-    conffiles: ['/etc/config/culvert'],
-    scripts: { postinst: hook('default_postinst'), prerm: hook('default_prerm') },
-    files,
-    mtime: sourceDate,
-  }),
-);
-console.log(`${path}  ${(await stat(path)).size} bytes`);
+await command(async () => {
+  const folder = argv[2] ?? dist;
+  const files = [...(await rootFiles()), ...(await builtFiles(`${folder}/package`))];
+  const path = `${folder}/culvert_${version}-r${RELEASE}_all.ipk`;
+  await writeFile(
+    path,
+    ipk({
+      control: {
+        Package: 'culvert',
+        Version: `${version}-r${RELEASE}`,
+        // Node.js is not named: OpenWrt 25.12 has no such package, and /usr/bin/culvert finds others.
+        Depends: 'ca-bundle, kmod-tun',
+        Source: 'culvert',
+        SourceName: 'culvert',
+        License: 'Apache-2.0',
+        Section: 'net',
+        SourceDateEpoch: sourceDate,
+        Architecture: 'all',
+        'Installed-Size': files.reduce((total, { contents }) => total + contents.length, 0),
+        Description: JSON.parse(await readFile(`${root}/package.json`, 'utf8')).description,
+      },
+      conffiles: ['/etc/config/culvert'],
+      scripts: { postinst: hook('default_postinst'), prerm: hook('default_prerm') },
+      files,
+      mtime: sourceDate,
+    }),
+  );
+  console.log(`${path}  ${(await stat(path)).size} bytes`);
+});
 
 /** What lies in rootfs/, as it lies there. What may come to hold secrets is root's alone. */
 async function rootFiles() {
