@@ -7,31 +7,19 @@ import { build } from 'esbuild';
 import { dist, root } from './paths.mjs';
 import { commit, sourceDate, version } from './version.mjs';
 
-/** What a bundle is made of, and which parts of its dependencies it leaves out. */
+/** The daemon and command of the router, and the command of the operator. */
 export const bundles = {
-  router: {
-    entry: 'openwrt/router.ts',
-    file: 'culvert.cjs',
-    // A router speaks MQTT over TCP and TLS only; its timers are Node's.
-    without: ['debug', 'websocket', 'browser', 'socks'],
-  },
-  fleet: {
-    entry: 'openwrt/fleet.ts',
-    file: 'culvert-fleet.cjs',
-    without: ['debug', 'browser', 'socks'],
-  },
+  router: { entry: 'openwrt/router.ts', file: 'culvert.cjs' },
+  fleet: { entry: 'openwrt/fleet.ts', file: 'culvert-fleet.cjs' },
 };
 
-/**
- * Writes one of `bundles` to `directory`. Returns the path of the bundle and esbuild's metafile.
- * `entry` replaces the entry point.
- */
-export async function bundle(name, { entry, directory = dist } = {}) {
-  const { file, without, ...defaults } = bundles[name];
+/** Writes one of `bundles` to `directory`. Returns its path and esbuild's metafile. */
+export async function bundle(name, { directory = dist } = {}) {
+  const { entry, file } = bundles[name];
   const path = `${directory}/${file}`;
   await mkdir(directory, { recursive: true });
   const { metafile } = await build({
-    entryPoints: [entry ?? `${root}/${defaults.entry}`],
+    entryPoints: [entry],
     outfile: path,
     absWorkingDir: root,
     bundle: true,
@@ -40,73 +28,44 @@ export async function bundle(name, { entry, directory = dist } = {}) {
     target: 'node18',
     minify: true,
     legalComments: 'none',
-    logLevel: 'warning',
+    logLevel: 'silent', // errors are thrown
     metafile: true,
     banner: { js: '#!/usr/bin/env node' },
     define: {
       __VERSION__: JSON.stringify(version),
       __COMMIT__: JSON.stringify(commit),
       __SOURCE_DATE__: String(sourceDate),
-      // Without its optional native helpers, which ws would require in vain.
-      'process.env.WS_NO_BUFFER_UTIL': '"1"',
-      'process.env.WS_NO_UTF_8_VALIDATE': '"1"',
     },
     loader: { '.wasm': 'binary' },
-    // Node's own streams are what readable-stream copies (−90 KB).
+    // readable-stream is a copy of Node's own streams: 90 KB.
     alias: { 'readable-stream': 'node:stream' },
-    plugins: [leaveOut(without)],
+    plugins: [standIns],
   });
   await chmod(path, 0o755);
   return { path, metafile };
 }
 
-/** Parts of dependencies that a bundle can do without: which modules, and what stands in for them. */
-const parts = {
-  debug: {
-    filter: /^debug$/,
-    contents: `
-      const off = () => {};
-      off.enabled = false;
-      off.extend = () => off;
-      module.exports = () => off;`,
-  },
-  websocket: {
-    filter: /^\.\/ws$/,
-    importer: /\/mqtt\/build\/lib\/connect\/index\.js$/,
-    contents: `
-      exports.streamBuilder = () => {
-        throw new Error('this build has no MQTT over WebSocket');
-      };`,
-  },
-  browser: {
-    filter: /^(\.\/(wx|ali)|worker-timers)$/,
-    importer: /\/mqtt\/build\/lib\/(connect\/index|get-timer)\.js$/,
-    contents: '',
-  },
-  socks: {
-    filter: /^\.\/socks$/,
-    importer: /\/mqtt\/build\/lib\/connect\/\w+\.js$/,
-    contents: `
-      exports.default = () => {
-        throw new Error('this build has no SOCKS');
-      };`,
-  },
+/** What stands in for packages that mqtt requires and that a daemon on Node.js can do without. */
+const replacements = {
+  // Our log is injected.
+  debug: `
+    const off = () => {};
+    off.enabled = false;
+    off.extend = () => off;
+    module.exports = () => off;`,
+  // Timers for browsers that throttle their own.
+  'worker-timers': '',
 };
 
-function leaveOut(names) {
-  return {
-    name: 'leave-out',
-    setup(build) {
-      for (const name of names) {
-        const { filter, importer = /./, contents } = parts[name];
-        build.onResolve({ filter }, ({ importer: from }) =>
-          importer.test(from) ? { path: name, namespace: 'left-out' } : undefined,
-        );
-        build.onLoad({ filter: new RegExp(`^${name}$`), namespace: 'left-out' }, () => ({
-          contents,
-          loader: 'js',
-        }));
-      }
-    },
-  };
-}
+const standIns = {
+  name: 'stand-ins',
+  setup({ onResolve, onLoad }) {
+    onResolve({ filter: /^(debug|worker-timers)$/ }, ({ path }) => ({
+      path,
+      namespace: 'stand-in',
+    }));
+    onLoad({ filter: /./, namespace: 'stand-in' }, ({ path }) => ({
+      contents: replacements[path],
+    }));
+  },
+};
