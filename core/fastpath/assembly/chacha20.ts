@@ -1,35 +1,38 @@
 /** ChaCha20 (RFC 8439 §2.3): four blocks at a time with SIMD, one at a time without. */
-import { H, R } from './poly1305';
+import { MESSAGE_COUNTER_HIGH, MESSAGE_COUNTER_LOW, MESSAGE_KEY } from '../layout';
+import { BIT_128, BITS_32, BITS_34, H, R } from './poly1305';
 
 const SIGMA0: i32 = 0x61707865;
 const SIGMA1: i32 = 0x3320646e;
 const SIGMA2: i32 = 0x79622d32;
 const SIGMA3: i32 = 0x6b206574;
 
-const WORD: u64 = 0xffff_ffff;
-
 /** What becomes of the key stream: it is stored, or the bytes that lie there are XORed with it. */
 export const STORE: bool = false;
 export const XOR: bool = true;
 
+/** How many Poly1305 blocks `fourBlocks` can take in. */
+export const MOST_BLOCKS: usize = 20;
+
 /**
- * Makes the 256 bytes of key stream that begin with block `counter`, at `to`, and meanwhile takes the
- * blocks in [from, end) into the Poly1305 state, `step` bytes in each of ten double rounds.
+ * Makes the 256 bytes of key stream of a message that begin with block `counter`, at `to`, and meanwhile
+ * takes [from, end), an even number of blocks, into the Poly1305 state.
  *
- * ChaCha20 keeps the vector units busy and Poly1305 the integer units: side by side Poly1305 costs
- * next to nothing. This is why its block function stands here a second time.
+ * ChaCha20 keeps the vector units busy and Poly1305 the integer units: side by side, two blocks in each
+ * of ten double rounds, Poly1305 costs a quarter of what it costs alone. This is why the loop of `absorb`
+ * stands here again, and twice: as a call, or as a loop in the loop, it would lose most of that.
  */
 export function fourBlocks(
-  key: usize,
-  nonceLow: i32,
-  nonceHigh: i32,
+  message: usize,
   counter: i32,
   to: usize,
   xor: bool,
   from: usize,
   end: usize,
-  step: usize,
 ): void {
+  const key = load<usize>(message, MESSAGE_KEY);
+  const nonceLow = v128.load32_splat(message, MESSAGE_COUNTER_LOW);
+  const nonceHigh = v128.load32_splat(message, MESSAGE_COUNTER_HIGH);
   // x0 holds the first word of all four blocks, and so on.
   const counters = i32x4.add(i32x4.splat(counter), i32x4(0, 1, 2, 3));
   let x0 = i32x4.splat(SIGMA0);
@@ -46,14 +49,13 @@ export function fourBlocks(
   let x11 = v128.load32_splat(key, 28);
   let x12 = counters;
   let x13 = i32x4.splat(0);
-  let x14 = i32x4.splat(nonceLow);
-  let x15 = i32x4.splat(nonceHigh);
+  let x14 = nonceLow;
+  let x15 = nonceHigh;
 
   let h0 = load<u64>(H);
   let h1 = load<u64>(H, 8);
   let h2 = load<u64>(H, 16);
   let h3 = load<u64>(H, 24);
-  let h4 = load<u64>(H, 32);
   const r0 = load<u64>(R);
   const r1 = load<u64>(R, 8);
   const r2 = load<u64>(R, 16);
@@ -63,22 +65,33 @@ export function fourBlocks(
   const s3 = r3 + (r3 >> 2);
 
   for (let i = 0; i < 10; i++) {
-    for (const stop = min(from + step, end); from < stop; from += 16) {
+    if (from < end) {
       h0 += load<u32>(from);
       h1 += load<u32>(from, 4);
       h2 += load<u32>(from, 8);
-      h3 += load<u32>(from, 12);
-      h4 += 1;
+      h3 += load<u32>(from, 12) + BIT_128;
       const d0 = h0 * r0 + h1 * s3 + h2 * s2 + h3 * s1;
-      const d1 = h0 * r1 + h1 * r0 + h2 * s3 + h3 * s2 + h4 * s1 + (d0 >> 32);
-      const d2 = h0 * r2 + h1 * r1 + h2 * r0 + h3 * s3 + h4 * s2 + (d1 >> 32);
-      const d3 = h0 * r3 + h1 * r2 + h2 * r1 + h3 * r0 + h4 * s3 + (d2 >> 32);
-      h4 = h4 * r0 + (d3 >> 32);
-      h0 = (d0 & WORD) + (h4 >> 2) + (h4 & ~3);
-      h1 = d1 & WORD;
-      h2 = d2 & WORD;
-      h3 = d3 & WORD;
-      h4 &= 3;
+      const d1 = h0 * r1 + h1 * r0 + h2 * s3 + h3 * s2 + (d0 >> 32);
+      const d2 = h0 * r2 + h1 * r1 + h2 * r0 + h3 * s3 + (d1 >> 32);
+      const d3 = h0 * r3 + h1 * r2 + h2 * r1 + h3 * r0 + (d2 >> 32);
+      h0 = (d0 & BITS_32) + (d3 >> 34) * 5;
+      h1 = d1 & BITS_32;
+      h2 = d2 & BITS_32;
+      h3 = d3 & BITS_34;
+
+      h0 += load<u32>(from, 16);
+      h1 += load<u32>(from, 20);
+      h2 += load<u32>(from, 24);
+      h3 += load<u32>(from, 28) + BIT_128;
+      const e0 = h0 * r0 + h1 * s3 + h2 * s2 + h3 * s1;
+      const e1 = h0 * r1 + h1 * r0 + h2 * s3 + h3 * s2 + (e0 >> 32);
+      const e2 = h0 * r2 + h1 * r1 + h2 * r0 + h3 * s3 + (e1 >> 32);
+      const e3 = h0 * r3 + h1 * r2 + h2 * r1 + h3 * r0 + (e2 >> 32);
+      h0 = (e0 & BITS_32) + (e3 >> 34) * 5;
+      h1 = e1 & BITS_32;
+      h2 = e2 & BITS_32;
+      h3 = e3 & BITS_34;
+      from += 32;
     }
 
     x0 = i32x4.add(x0, x4);
@@ -154,7 +167,6 @@ export function fourBlocks(
   store<u64>(H, h1, 8);
   store<u64>(H, h2, 16);
   store<u64>(H, h3, 24);
-  store<u64>(H, h4, 32);
 
   x0 = i32x4.add(x0, i32x4.splat(SIGMA0));
   x1 = i32x4.add(x1, i32x4.splat(SIGMA1));
@@ -172,8 +184,8 @@ export function fourBlocks(
   x11 = i32x4.add(x11, v128.load32_splat(key, 28));
   putRow(to + 32, xor, x8, x9, x10, x11);
   x12 = i32x4.add(x12, counters);
-  x14 = i32x4.add(x14, i32x4.splat(nonceLow));
-  x15 = i32x4.add(x15, i32x4.splat(nonceHigh));
+  x14 = i32x4.add(x14, nonceLow);
+  x15 = i32x4.add(x15, nonceHigh);
   putRow(to + 48, xor, x12, x13, x14, x15);
 }
 
@@ -182,7 +194,7 @@ function rotate(x: v128, bits: i32): v128 {
 }
 
 function rotate16(x: v128): v128 {
-  return i8x16.swizzle(x, i8x16(2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13));
+  return v128.shuffle<u8>(x, x, 2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13);
 }
 
 function rotate8(x: v128): v128 {
@@ -211,8 +223,11 @@ function putRow(to: usize, xor: bool, a: v128, b: v128, c: v128, d: v128): void 
   v128.store(to, row3, 192);
 }
 
-/** Stores the 64 bytes of key stream of block `counter` at `to`. */
-export function oneBlock(key: usize, nonceLow: i32, nonceHigh: i32, counter: i32, to: usize): void {
+/** Stores the 64 bytes of key stream of a message's block `counter` at `to`. */
+export function oneBlock(message: usize, counter: i32, to: usize): void {
+  const key = load<usize>(message, MESSAGE_KEY);
+  const nonceLow = load<i32>(message, MESSAGE_COUNTER_LOW);
+  const nonceHigh = load<i32>(message, MESSAGE_COUNTER_HIGH);
   let x0 = SIGMA0;
   let x1 = SIGMA1;
   let x2 = SIGMA2;
