@@ -34,7 +34,7 @@ import { createUdpTransport } from '../plugins/transport-udp/index.ts';
 import { readPem } from './configuration-file.ts';
 import { logEvent } from './event-log.ts';
 import { CommandError, type ExitName } from './exit-code.ts';
-import { createFastPath } from './fast-path.ts';
+import { createFastPath, type CipherName } from './fast-path.ts';
 import { fleetOptions } from './fleet-device.ts';
 import { writeFlightRecord } from './flight-record.ts';
 import { loadIdentity } from './identity.ts';
@@ -52,6 +52,8 @@ export interface DaemonOptions {
   readonly logDirectory: string | undefined;
   readonly logLevel: Severity | undefined;
   readonly nativeFile: string;
+  /** Seals packets with this one instead of the fastest. */
+  readonly cipher: CipherName | undefined;
 }
 
 /** Inputs kept for the flight record: a few minutes of a busy router. */
@@ -126,7 +128,7 @@ class Daemon {
     this.#first = configuration;
     this.#reach = reachOf(plugins);
     const identity = loadIdentity(this.#reach.files, crypto, nodeRandom);
-    const { kernel, cipher } = createFastPath(crypto, log);
+    const { kernel, cipher } = createFastPath(crypto, log, options.cipher);
     log.info('packet path chosen', { crypto: crypto.name, cipher: cipher.name });
     const { mode } = options;
     const unixMs = clock.unixMs();

@@ -7,6 +7,7 @@ import { status } from './command/status.ts';
 import { readConfigurationFile } from './configuration-file.ts';
 import { runDaemon } from './daemon.ts';
 import { CommandError, exitCode } from './exit-code.ts';
+import { CIPHERS, type CipherName } from './fast-path.ts';
 import { HELP } from './help.ts';
 import { nativeFile } from './native-file.ts';
 import { CONFIGURATION_FILE, LOCAL_SOCKET, STATE_DIRECTORY } from './paths.ts';
@@ -61,6 +62,7 @@ async function run(parameters: readonly string[]): Promise<void> {
     'log-dir': TEXT,
     'log-level': TEXT,
     native: TEXT,
+    cipher: TEXT,
   });
   if (values.config !== undefined && values.bootstrap !== undefined) {
     throw new CommandError(
@@ -85,6 +87,7 @@ async function run(parameters: readonly string[]): Promise<void> {
     logDirectory: values['log-dir'],
     logLevel: levelOf(values['log-level']),
     nativeFile: values.native ?? nativeFile(),
+    cipher: cipherOf(values.cipher),
   });
 }
 
@@ -95,6 +98,13 @@ function levelOf(text: string | undefined): Severity | undefined {
   const level = LEVELS.find((known) => known === text);
   if (level !== undefined) return level;
   throw new CommandError('usage', `--log-level is one of ${LEVELS.join(', ')}, not '${text}'`);
+}
+
+function cipherOf(text: string | undefined): CipherName | undefined {
+  if (text === undefined) return undefined;
+  const cipher = CIPHERS.find((known) => known === text);
+  if (cipher !== undefined) return cipher;
+  throw new CommandError('usage', `--cipher is one of ${CIPHERS.join(', ')}, not '${text}'`);
 }
 
 function write(text: string): void {
