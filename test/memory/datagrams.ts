@@ -57,6 +57,9 @@ export class MemoryNetwork {
   /** What was sent and not yet delivered, in order. */
   readonly wire: MemoryDatagram[] = [];
 
+  /** What becomes of each datagram: none when it is lost, two when it comes twice. */
+  fate: (datagram: MemoryDatagram) => readonly MemoryDatagram[] = (datagram) => [datagram];
+
   readonly #hosts: MemoryHost[] = [];
 
   /** Adds a host that has all addresses for which `owns` answers true; `source` is its own by family. */
@@ -64,6 +67,10 @@ export class MemoryNetwork {
     const host = new MemoryHost(this, owns, source);
     this.#hosts.push(host);
     return host;
+  }
+
+  put(datagram: MemoryDatagram): void {
+    this.wire.push(...this.fate(datagram));
   }
 
   /** Delivers all that is on the wire, and what the receivers send at once in answer. */
@@ -262,7 +269,7 @@ class MemoryDatagrams implements Datagrams {
   ): void {
     const from = socketAddress(local, socket.port);
     const isTrain = segment > 0 && payload.length > segment;
-    this.#host.network.wire.push({
+    this.#host.network.put({
       from,
       to,
       tos,

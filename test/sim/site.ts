@@ -1,0 +1,115 @@
+import type { Configuration } from '../../core/config/configuration.ts';
+import { parseConfiguration } from '../../core/config/configuration.ts';
+import type { Command } from '../../core/engine/command.ts';
+import { Engine } from '../../core/engine/engine.ts';
+import type { Event } from '../../core/engine/event.ts';
+import type { Input } from '../../core/engine/input.ts';
+import type { Transmit } from '../../core/engine/userspace-plane.ts';
+import { createPortableCipher } from '../../core/fastpath/portable-cipher.ts';
+import { createTwinKernel } from '../../core/fastpath/twin/kernel.ts';
+import { parseIpAddress, type IpAddress } from '../../core/net/ip-address.ts';
+import { Driver } from '../../core/plugin/driver.ts';
+import { FlightRecorder } from '../../core/plugin/flight-recorder.ts';
+import { encodeBase64 } from '../../core/sansio/base64.ts';
+import { nullLog } from '../../core/sansio/log.ts';
+import { ok } from '../../core/sansio/outcome.ts';
+import { World } from '../../openwrt/world.ts';
+import { createNobleCrypto } from '../../plugins/crypto-noble/index.ts';
+import { createNodeCrypto } from '../../plugins/crypto-node/index.ts';
+import type { MemoryNetwork } from '../memory/datagrams.ts';
+import { MemoryTunHost, type MemoryTun } from '../memory/packet-device.ts';
+import { SeededRandom } from './seeded-random.ts';
+import type { VirtualTime } from './virtual-time.ts';
+
+const crypto = createNodeCrypto(createNobleCrypto());
+
+/** A daemon of the simulation: the real engine, driver and wiring over devices in memory. */
+export class Site {
+  readonly publicKey: string;
+  readonly engine: Engine;
+  readonly tun: MemoryTun;
+  readonly events: Event[] = [];
+  readonly #driver: Driver<Input, Event, Transmit, Command>;
+
+  constructor(options: {
+    readonly time: VirtualTime;
+    readonly network: MemoryNetwork;
+    /** Outer IPv4 address. */
+    readonly address: string;
+    readonly seed: number;
+  }) {
+    const { time, network, seed } = options;
+    const own = address(options.address);
+    const random = new SeededRandom(seed);
+    const privateKey = new Uint8Array(32);
+    random.fill(privateKey);
+    this.publicKey = encodeBase64(crypto.x25519.publicKey(privateKey));
+    this.tun = new MemoryTunHost().createDevice();
+
+    const clock = time.clock();
+    const kernel = createTwinKernel();
+    this.engine = new Engine(
+      {
+        privateKey,
+        unixMs: clock.unixMs(),
+        crypto,
+        random,
+        kernel,
+        cipher: createPortableCipher('node', crypto.chacha20poly1305, kernel.memory),
+        fleet: undefined,
+        log: nullLog,
+      },
+      clock.now(),
+    );
+    const host = network.host(
+      (candidate) => candidate === own,
+      () => own,
+    );
+    const world = new World({
+      engine: this.engine,
+      reach: {
+        device: this.tun,
+        datagrams: host.createDatagrams(),
+        links: {
+          apply: () => ({ ...ok({ changes: 0 }), failures: [] }),
+          clear: () => undefined,
+          monitor: () => () => undefined,
+        },
+        files: { read: () => undefined, write: () => ok(undefined), remove: () => undefined },
+        control: undefined,
+      },
+      clock,
+      onEvent: (event) => void this.events.push(event),
+    });
+    const recorder = new FlightRecorder<Input>(16);
+    this.#driver = new Driver({
+      agent: this.engine,
+      effects: world,
+      clock,
+      recorder,
+      log: nullLog,
+    });
+    world.attach(this.#driver);
+  }
+
+  /** Applies a configuration: the document without its schema version. */
+  configure(document: object): void {
+    this.input({ type: 'configuration', configuration: configuration(document) });
+  }
+
+  input(input: Input): void {
+    this.#driver.input(input);
+  }
+}
+
+export function configuration(document: object): Configuration {
+  const parsed = parseConfiguration({ schema: 1, ...document });
+  if (!parsed.ok) throw new Error(JSON.stringify(parsed.errors));
+  return parsed.value;
+}
+
+export function address(text: string): IpAddress {
+  const parsed = parseIpAddress(text);
+  if (!parsed.ok) throw new Error(`not an address: ${text}`);
+  return parsed.value;
+}

@@ -1,0 +1,84 @@
+import { socketAddress } from '../../core/net/socket-address.ts';
+import { buildUdpPacket } from '../../core/packet/udp.ts';
+import type { Millis } from '../../core/sansio/instant.ts';
+import { MemoryNetwork, type MemoryDatagram } from '../memory/datagrams.ts';
+import { SeededRandom } from './seeded-random.ts';
+import { address, Site } from './site.ts';
+import { VirtualTime } from './virtual-time.ts';
+
+const START_UNIX_MS = Date.UTC(2026, 0, 1);
+const VNET_HEADER_SIZE = 10;
+/** Behind the virtio-net, IPv4 and UDP headers. */
+const PAYLOAD_OFFSET = 38;
+
+/** Two sites that know each other, and a network between them that loses and repeats by a seed. */
+export class TwoSites {
+  readonly time = new VirtualTime(START_UNIX_MS);
+  readonly network = new MemoryNetwork();
+  readonly a: Site;
+  readonly b: Site;
+  /** Share of datagrams that are lost, and that come twice. */
+  loss = 0;
+  duplication = 0;
+  /** Everything that was sent on the wire, before any was lost. */
+  sent = 0;
+  readonly #random: SeededRandom;
+
+  constructor(seed: number) {
+    this.#random = new SeededRandom(seed);
+    this.network.fate = (datagram) => this.#fate(datagram);
+    this.a = new Site({ ...this.#common(seed + 1), address: '192.0.2.1' });
+    this.b = new Site({ ...this.#common(seed + 2), address: '192.0.2.2' });
+    this.a.configure(documentFor('10.0.0.1', 'b', this.b.publicKey, '192.0.2.2:51820', '10.0.0.2'));
+    this.b.configure(documentFor('10.0.0.2', 'a', this.a.publicKey, '192.0.2.1:51820', '10.0.0.1'));
+  }
+
+  /** Has the host at one site send a packet with this number to the host at the other. */
+  send(from: 'a' | 'b', number: number): void {
+    const source = from === 'a' ? '10.0.0.1' : '10.0.0.2';
+    const destination = from === 'a' ? '10.0.0.2' : '10.0.0.1';
+    const payload = new Uint8Array(4);
+    new DataView(payload.buffer).setUint32(0, number);
+    const packet = buildUdpPacket({
+      source: socketAddress(address(source), 1000),
+      destination: socketAddress(address(destination), 2000),
+      payload,
+    });
+    const withHeader = new Uint8Array(VNET_HEADER_SIZE + packet.length);
+    withHeader.set(packet, VNET_HEADER_SIZE);
+    const { tun } = this[from];
+    tun.send(withHeader);
+    tun.report();
+    this.network.deliver();
+  }
+
+  /** The numbers of the packets that arrived at a site, in order; one write may hold several. */
+  received(at: 'a' | 'b'): readonly number[] {
+    return this[at].tun.received.flatMap((bytes) => {
+      const payload = new DataView(bytes.buffer, bytes.byteOffset + PAYLOAD_OFFSET);
+      const count = (bytes.length - PAYLOAD_OFFSET) / 4;
+      return Array.from({ length: count }, (_, i) => payload.getUint32(4 * i));
+    });
+  }
+
+  advance(ms: Millis): void {
+    this.time.advance(ms, () => this.network.deliver());
+  }
+
+  #fate(datagram: MemoryDatagram): readonly MemoryDatagram[] {
+    this.sent++;
+    if (this.#random.fraction() < this.loss) return [];
+    return this.#random.fraction() < this.duplication ? [datagram, datagram] : [datagram];
+  }
+
+  #common(seed: number) {
+    return { time: this.time, network: this.network, seed };
+  }
+}
+
+function documentFor(own: string, id: string, publicKey: string, endpoint: string, peer: string) {
+  return {
+    interface: { addresses: [`${own}/24`] },
+    peers: [{ id, publicKey, endpoint, allowedIps: [`${peer}/32`] }],
+  };
+}
