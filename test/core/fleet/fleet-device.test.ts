@@ -203,7 +203,7 @@ await t.test('each connection begins with presence and report', async (t) => {
 await t.test('presence that the device did not say is said again', async (t) => {
   const scene = sceneOf(makeDevice());
   const late = scene.connect();
-  scene.connect();
+  const current = scene.connect();
   const ready = scene.published.at(-2)!;
   scene.published.length = 0;
   scene.message(ready.topic, ready.payload);
@@ -221,6 +221,9 @@ await t.test('presence that the device did not say is said again', async (t) => 
   scene.message(late.topic, new Uint8Array());
   scene.advance(5_000);
   t.equal(scene.published.length, 2, 'nor does a deleted message');
+  scene.message(late.topic, current.payload);
+  scene.advance(5_000);
+  t.equal(scene.published.length, 3, 'nor the will of this very connection');
 });
 
 await t.test('a goodbye ends it all', async (t) => {
