@@ -23,9 +23,7 @@ function readJson(file: string): unknown {
   try {
     return JSON.parse(text);
   } catch (error) {
-    throw new CommandError('configuration', `${file} is not JSON: ${String(error)}`, {
-      cause: error,
-    });
+    throw new CommandError('configuration', `${file} is not JSON: ${reasonOf(error)}`);
   }
 }
 
@@ -33,8 +31,16 @@ function readText(file: string, what: string): string {
   try {
     return readFileSync(file, 'utf8');
   } catch (error) {
-    throw new CommandError('configuration', `cannot read ${what}: ${String(error)}`, {
+    const { code = String(error) } = error as NodeJS.ErrnoException;
+    const why = code === 'ENOENT' ? 'there is no such file' : code;
+    throw new CommandError('configuration', `cannot read ${what} from ${file}: ${why}`, {
       cause: error,
     });
   }
+}
+
+/** Some of V8's messages show the text around the error, which may be a secret. */
+function reasonOf(error: unknown): string {
+  const message = error instanceof Error ? error.message : String(error);
+  return message.replace(/, (\.\.\.)?".*$/s, '');
 }

@@ -1,10 +1,11 @@
 import { mkdirSync } from 'node:fs';
+import { constants } from 'node:os';
 import { join } from 'node:path';
 import type { Bootstrap } from '../core/config/bootstrap.ts';
 import type { Configuration } from '../core/config/configuration.ts';
 import type { Command } from '../core/engine/command.ts';
 import { Engine } from '../core/engine/engine.ts';
-import type { Event, Failure } from '../core/engine/event.ts';
+import type { Event } from '../core/engine/event.ts';
 import type { Input } from '../core/engine/input.ts';
 import type { Transmit } from '../core/engine/userspace-plane.ts';
 import { controlChannel } from '../core/plugin/control-channel.ts';
@@ -17,6 +18,8 @@ import { Plugins } from '../core/plugin/host.ts';
 import { links } from '../core/plugin/links.ts';
 import { packetDevice } from '../core/plugin/packet-device.ts';
 import type { Log, Severity } from '../core/sansio/log.ts';
+import type { UapiSet } from '../core/wireguard/uapi.ts';
+import { unreachable } from '../core/sansio/outcome.ts';
 import { createNobleCrypto } from '../plugins/crypto-noble/index.ts';
 import { createNodeCrypto } from '../plugins/crypto-node/index.ts';
 import { createTunDataplane } from '../plugins/dataplane-tun/index.ts';
@@ -33,12 +36,13 @@ import {
 import { createUdpTransport } from '../plugins/transport-udp/index.ts';
 import { readPem } from './configuration-file.ts';
 import { logEvent } from './event-log.ts';
-import { CommandError, type ExitName } from './exit-code.ts';
+import { CommandError } from './exit-code.ts';
 import { createFastPath, type CipherName } from './fast-path.ts';
 import { fleetOptions } from './fleet-device.ts';
 import { writeFlightRecord } from './flight-record.ts';
 import { loadIdentity } from './identity.ts';
 import { UAPI_DIRECTORY } from './paths.ts';
+import { socketError, startError } from './start-error.ts';
 import { commit, version } from './version.ts';
 import { World, type Reach } from './world.ts';
 
@@ -198,8 +202,9 @@ class Daemon {
 
   #connect(bootstrap: Bootstrap): void {
     const { fleet } = this.#engine;
-    if (fleet === undefined) return;
-    this.#reach.control?.connect({
+    const { control } = this.#reach;
+    if (fleet === undefined || control === undefined) return;
+    const connecting = control.connect({
       brokers: bootstrap.brokers,
       clientId: `culvert-${bootstrap.fleet}-${bootstrap.device}`,
       ca: readPem(bootstrap.ca, 'the authority of the broker'),
@@ -211,6 +216,9 @@ class Daemon {
       will: () => fleet.will(),
       onEvent: (event) => this.#driver.input({ type: 'control', event }),
     });
+    if (!connecting.ok) {
+      throw new CommandError('configuration', 'brokers: one of them is not the URL of a broker');
+    }
   }
 
   #listenToSignals(): AbortController {
@@ -271,8 +279,13 @@ class Daemon {
       case 'log-level':
         if (this.#options.logLevel === undefined) this.#sink.setLevel(event.level);
         return;
-      default:
+      case 'peer-connected':
+      case 'peer-failed':
+      case 'endpoint-changed':
+      case 'desired-refused':
         return;
+      default:
+        return unreachable(event);
     }
   }
 
@@ -290,16 +303,21 @@ class Daemon {
       path,
       handler: {
         get: () => this.#engine.uapiState(),
-        set: (request) => {
-          this.#driver.input({ type: 'uapi-set', request });
-          return 0;
-        },
+        set: (request) => this.#setByUapi(request),
       },
       log: this.#log,
     });
     this.#uapi = { path, server };
     const started = await server.start();
     if (!started.ok) this.#log.warn('no socket for wg', { why: started.why });
+  }
+
+  /** Returns the errno for `wg`: of all that it may ask for only the port can be refused. */
+  #setByUapi(request: UapiSet): number {
+    this.#driver.input({ type: 'uapi-set', request });
+    const { listenPort = 0 } = request;
+    const isListening = listenPort === 0 || listenPort === this.#engine.uapiState().listenPort;
+    return isListening ? 0 : constants.errno.EADDRINUSE;
   }
 }
 
@@ -328,45 +346,4 @@ function reachOf(plugins: Plugins): Reach {
     files: store,
     control: plugins.find(controlChannel),
   };
-}
-
-const CURES: Readonly<Record<string, { readonly exit: ExitName; readonly message: string }>> = {
-  'no-tun': {
-    exit: 'no-tun',
-    message: '/dev/net/tun is missing: load the module (modprobe tun; OpenWrt: install kmod-tun)',
-  },
-  'not-permitted': {
-    exit: 'not-permitted',
-    message: 'CAP_NET_ADMIN is missing: run culvert as root or give it that capability',
-  },
-  'name-taken': {
-    exit: 'name-taken',
-    message: 'another program holds the interface: stop it, or set another interface.name',
-  },
-  'port-taken': {
-    exit: 'port-taken',
-    message: 'another program holds the UDP port: stop it, or set another interface.listenPort',
-  },
-};
-
-function startError(failures: readonly Failure[]): CommandError {
-  const [first] = failures;
-  const cure = CURES[first?.why ?? ''];
-  if (first === undefined || cure === undefined) {
-    return new CommandError(
-      'failure',
-      failures.map(({ path, why }) => `${path}: ${why}`).join('; '),
-    );
-  }
-  return new CommandError(cure.exit, `${first.path}: ${cure.message}`);
-}
-
-function socketError(path: string, why: string): CommandError {
-  if (why === 'in-use') {
-    return new CommandError('failure', `another culvert runs already: it answers on ${path}`);
-  }
-  return new CommandError(
-    'failure',
-    `cannot listen on ${path} (${why}): name another with --socket`,
-  );
 }

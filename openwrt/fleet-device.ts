@@ -8,6 +8,7 @@ import { decodeUtf8, encodeUtf8 } from '../core/sansio/utf8.ts';
 import { nodeRandom } from '../plugins/platform-node/index.ts';
 import { CommandError } from './exit-code.ts';
 import type { Identity } from './identity.ts';
+import { readStateFile } from './state-file.ts';
 import { builtAtMs, version } from './version.ts';
 
 const BOOT_COUNTER = 'boot';
@@ -23,7 +24,7 @@ export function fleetOptions(
     readonly unixMs: number;
   },
 ): FleetDeviceOptions {
-  const kept = own.store.read(KEPT_DESIRED);
+  const kept = readStateFile(own.store, KEPT_DESIRED);
   const desired = kept === undefined ? undefined : readKeptDesired(kept);
   if (kept !== undefined && desired === undefined) {
     own.log.warn('the kept desired state is damaged, waiting for the fleet');
@@ -49,7 +50,7 @@ export function fleetOptions(
  * counter is damaged it goes on from the seconds of the calendar, which no count of starts reaches.
  */
 function nextBootId(store: Files, unixMs: number): number {
-  const stored = store.read(BOOT_COUNTER);
+  const stored = readStateFile(store, BOOT_COUNTER);
   const text = stored === undefined ? '0' : (decodeUtf8(stored) ?? '').trim();
   const last = /^\d{1,12}$/.test(text) ? Number(text) : Math.floor(unixMs / 1000);
   const next = last + 1;

@@ -4,6 +4,7 @@ import type { Crypto } from '../core/sansio/crypto.ts';
 import { randomBytes, type Random } from '../core/sansio/random.ts';
 import { decodeUtf8, encodeUtf8 } from '../core/sansio/utf8.ts';
 import { CommandError } from './exit-code.ts';
+import { readStateFile } from './state-file.ts';
 
 /** One line of base64, the format of `wg genkey`. */
 const WIREGUARD_KEY = 'wireguard.key';
@@ -42,7 +43,7 @@ function loadKey(
   files: Files,
   random: Random,
 ): { readonly key: Uint8Array; readonly fresh: boolean } {
-  const stored = files.read(name);
+  const stored = readStateFile(files, name);
   if (stored !== undefined) return { key: parseKey(name, stored), fresh: false };
   const key = randomBytes(random, KEY_LENGTH);
   const written = files.write(name, encodeUtf8(`${encodeBase64(key)}\n`));
