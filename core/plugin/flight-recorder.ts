@@ -18,7 +18,7 @@ export class FlightRecorder<Input> {
 
   /** `limit` is the number of inputs kept; the oldest go first. */
   constructor(limit: number) {
-    this.#ring = new Array<Recorded<Input> | undefined>(limit).fill(undefined);
+    this.#ring = Array.from({ length: limit });
   }
 
   record(input: Input, now: Instant): void {

@@ -1,8 +1,9 @@
 import { capability, type Capability } from './capability.ts';
 
 /**
- * The system calls that Node.js lacks, as the native file offers them: no policy, integers and byte
- * ranges only. Every call is non-blocking and returns a value ≥ 0, or a negative errno.
+ * What Node.js lacks, as the native file offers it: system calls, and OpenSSL by the batch. No policy,
+ * integers and byte ranges only. Every call is non-blocking and returns a value ≥ 0, or a negative
+ * errno.
  *
  * `arena` is any ArrayBuffer that neither moves nor grows (the WebAssembly memory in production);
  * records in it have the layouts of `core/fastpath/layout.ts`.
@@ -69,6 +70,19 @@ export interface Native {
    * a call. Each record's result is set (-EAGAIN for those left). Returns the number sent.
    */
   sendBatch(arena: ArrayBuffer, table: number, count: number, waitMs: number): number;
+
+  /**
+   * Seals `count` message records at `first` in place, through the OpenSSL inside of node. Returns the
+   * number sealed, fewer only where a record leaves the arena or OpenSSL fails: from that message on
+   * the bytes are undefined, and may be plaintext. -ENOSYS where node has no OpenSSL with
+   * ChaCha20-Poly1305.
+   */
+  aeadSeal(arena: ArrayBuffer, first: number, count: number): number;
+  /**
+   * Opens `count` message records at `first` in place and sets whether each one was authentic; one that
+   * leaves the arena is not. Returns the number of authentic ones, or -ENOSYS as above.
+   */
+  aeadOpen(arena: ArrayBuffer, first: number, count: number): number;
 
   /**
    * Calls `onReady` from the event loop whenever `fd` is readable, until `unwatch`. It re-arms itself

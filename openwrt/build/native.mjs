@@ -1,6 +1,6 @@
 /**
- * Compiles the one C file. It links nothing (-nostdlib): what it calls is resolved from the node
- * binary that loads it, so one file per CPU serves glibc and musl.
+ * Compiles the C sources to one file. It links nothing (-nostdlib): what it calls is resolved from the
+ * node binary that loads it, so one file per CPU serves glibc and musl.
  */
 import { execFile } from 'node:child_process';
 import { mkdir, rename } from 'node:fs/promises';
@@ -29,7 +29,7 @@ export async function buildNative(arch = hostArch, directory = `${dist}/native`)
   const unfinished = `${path}.${process.pid}`;
   await mkdir(directory, { recursive: true });
   try {
-    await promisify(execFile)(compiler.command, [...flags, '-o', unfinished, source]);
+    await promisify(execFile)(compiler.command, [...flags, '-o', unfinished, ...sources]);
   } catch (error) {
     if (error.code !== 'ENOENT') throw new Error(error.stderr ?? error.message, { cause: error });
     throw new Error(
@@ -41,7 +41,9 @@ export async function buildNative(arch = hostArch, directory = `${dist}/native`)
   return path;
 }
 
-const source = `${root}/plugins/platform-node/native/culvert.c`;
+const sources = ['culvert.c', 'aead.c'].map(
+  (name) => `${root}/plugins/platform-node/native/${name}`,
+);
 
 const flags = [
   '-std=gnu11',

@@ -8,6 +8,7 @@ import type { Transmit } from '../../core/engine/userspace-plane.ts';
 import { createPortableCipher } from '../../core/fastpath/portable-cipher.ts';
 import { createTwinKernel } from '../../core/fastpath/twin/kernel.ts';
 import { parseIpAddress, type IpAddress } from '../../core/net/ip-address.ts';
+import type { Clock } from '../../core/plugin/clock.ts';
 import { Driver } from '../../core/plugin/driver.ts';
 import { FlightRecorder } from '../../core/plugin/flight-recorder.ts';
 import { encodeBase64 } from '../../core/sansio/base64.ts';
@@ -18,6 +19,7 @@ import { createNobleCrypto } from '../../plugins/crypto-noble/index.ts';
 import { createNodeCrypto } from '../../plugins/crypto-node/index.ts';
 import type { MemoryNetwork } from '../memory/datagrams.ts';
 import { MemoryTunHost, type MemoryTun } from '../memory/packet-device.ts';
+import { recordCalls, type Call } from './recording.ts';
 import { SeededRandom } from './seeded-random.ts';
 import type { VirtualTime } from './virtual-time.ts';
 
@@ -37,30 +39,17 @@ export class Site {
     /** Outer IPv4 address. */
     readonly address: string;
     readonly seed: number;
+    /** Takes down every call of the engine. */
+    readonly calls?: Call[];
   }) {
-    const { time, network, seed } = options;
+    const { time, network, seed, calls } = options;
     const own = address(options.address);
-    const random = new SeededRandom(seed);
-    const privateKey = new Uint8Array(32);
-    random.fill(privateKey);
-    this.publicKey = encodeBase64(crypto.x25519.publicKey(privateKey));
+    this.publicKey = encodeBase64(crypto.x25519.publicKey(privateKeyOf(new SeededRandom(seed))));
     this.tun = new MemoryTunHost().createDevice();
 
     const clock = time.clock();
-    const kernel = createTwinKernel();
-    this.engine = new Engine(
-      {
-        privateKey,
-        unixMs: clock.unixMs(),
-        crypto,
-        random,
-        kernel,
-        cipher: createPortableCipher('node', crypto.chacha20poly1305, kernel.memory),
-        fleet: undefined,
-        log: nullLog,
-      },
-      clock.now(),
-    );
+    const engine = createEngine(seed, clock);
+    this.engine = calls === undefined ? engine : recordCalls(engine, calls);
     const host = network.host(
       (candidate) => candidate === own,
       () => own,
@@ -100,6 +89,31 @@ export class Site {
   input(input: Input): void {
     this.#driver.input(input);
   }
+}
+
+/** Makes the engine of a seed: its keys and all of its randomness. */
+export function createEngine(seed: number, clock: Clock): Engine {
+  const random = new SeededRandom(seed);
+  const kernel = createTwinKernel();
+  return new Engine(
+    {
+      privateKey: privateKeyOf(random),
+      unixMs: clock.unixMs(),
+      crypto,
+      random,
+      kernel,
+      cipher: createPortableCipher('node', crypto.chacha20poly1305, kernel.memory),
+      fleet: undefined,
+      log: nullLog,
+    },
+    clock.now(),
+  );
+}
+
+function privateKeyOf(random: SeededRandom): Uint8Array {
+  const key = new Uint8Array(32);
+  random.fill(key);
+  return key;
 }
 
 export function configuration(document: object): Configuration {

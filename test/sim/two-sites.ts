@@ -2,11 +2,12 @@ import { socketAddress } from '../../core/net/socket-address.ts';
 import { buildUdpPacket } from '../../core/packet/udp.ts';
 import type { Millis } from '../../core/sansio/instant.ts';
 import { MemoryNetwork, type MemoryDatagram } from '../memory/datagrams.ts';
+import type { Call } from './recording.ts';
 import { SeededRandom } from './seeded-random.ts';
 import { address, Site } from './site.ts';
 import { VirtualTime } from './virtual-time.ts';
 
-const START_UNIX_MS = Date.UTC(2026, 0, 1);
+export const START_UNIX_MS = Date.UTC(2026, 0, 1);
 const VNET_HEADER_SIZE = 10;
 /** Behind the virtio-net, IPv4 and UDP headers. */
 const PAYLOAD_OFFSET = 38;
@@ -22,12 +23,14 @@ export class TwoSites {
   duplication = 0;
   /** Everything that was sent on the wire, before any was lost. */
   sent = 0;
+  /** Every call of the engine at site a. */
+  readonly calls: Call[] = [];
   readonly #random: SeededRandom;
 
   constructor(seed: number) {
     this.#random = new SeededRandom(seed);
     this.network.fate = (datagram) => this.#fate(datagram);
-    this.a = new Site({ ...this.#common(seed + 1), address: '192.0.2.1' });
+    this.a = new Site({ ...this.#common(seed + 1), address: '192.0.2.1', calls: this.calls });
     this.b = new Site({ ...this.#common(seed + 2), address: '192.0.2.2' });
     this.a.configure(documentFor('10.0.0.1', 'b', this.b.publicKey, '192.0.2.2:51820', '10.0.0.2'));
     this.b.configure(documentFor('10.0.0.2', 'a', this.a.publicKey, '192.0.2.1:51820', '10.0.0.1'));
