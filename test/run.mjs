@@ -45,7 +45,8 @@ async function main() {
   add(await runFiles(parallel, { jobs: 2, timeoutSeconds: 60 }));
   const serial = files.filter(isSerial);
   if (isRoot) {
-    add(await runFiles(serial, { jobs: 1, timeoutSeconds: 120 }));
+    // Some wait for WireGuard's rekeying, which comes after 120 s.
+    add(await runFiles(serial, { jobs: 1, timeoutSeconds: 300 }));
   } else if (serial.length > 0) {
     console.log(`skipped: ${serial.length} files of tests that need root (network namespaces)`);
     counts.skipped += serial.length;
