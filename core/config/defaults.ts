@@ -1,5 +1,3 @@
-import type { Severity } from '../sansio/log.ts';
-
 /** What holds where a document says nothing. Nothing else in the product has defaults for these. */
 export const DEFAULTS = {
   interfaceName: 'culvert0',
@@ -10,14 +8,14 @@ export const DEFAULTS = {
   /** Seconds; 0 is off. */
   keepalive: 0,
   logLevel: 'info',
-} as const satisfies Record<string, string | number> & { readonly logLevel: Severity };
+} as const;
 
 /** The private key stands in this file of the state directory and never in a document. */
 export const WIREGUARD_KEY_FILE = 'wireguard.key';
 
 export const LIMITS = {
   /** Bytes of a document on the wire; local ones are held to it too. */
-  documentBytes: 256 * 1024,
+  documentBytes: 262_144,
   peers: 2048,
   allowedIps: 256,
   interfaceAddresses: 16,
