@@ -41,6 +41,8 @@ export class Application {
   readonly #commands: Command[] = [];
   #state: State = { type: 'idle' };
   #next: Target | undefined;
+  /** The target that ran last. */
+  #running: Target | undefined;
   #deviceName: string | undefined;
   #listening: { readonly wanted: number; readonly mark: number | undefined } | undefined;
   #mark: number | undefined;
@@ -118,15 +120,22 @@ export class Application {
 
   #onLinkApplied(failures: Extract<CommandResult, { type: 'link-applied' }>['failures']): void {
     if (this.#state.type !== 'linking') return;
+    const { target } = this.#state;
+    this.#running = target;
     this.#finish({
       type: 'finished',
-      target: this.#state.target,
+      target,
       running: true,
       failures: failures.map(({ object, message }) => ({ path: object, why: message })),
     });
   }
 
+  /** A device that moved before its port failed moves back. */
   #fail(target: Target, failure: Failure): void {
+    const running = this.#running;
+    if (running !== undefined && running.configuration.interface.name !== this.#deviceName) {
+      this.#next ??= running;
+    }
     this.#finish({ type: 'finished', target, running: false, failures: [failure] });
   }
 

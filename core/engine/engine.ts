@@ -1,4 +1,5 @@
 import type { PeerConfiguration } from '../config/configuration.ts';
+import { DEFAULTS } from '../config/defaults.ts';
 import { diffConfiguration, type ConfigChange } from '../config/diff.ts';
 import type { Endpoint } from '../config/endpoint.ts';
 import { formatConfigurationError } from '../config/error.ts';
@@ -19,6 +20,7 @@ import { formatIpPrefix } from '../net/ip-prefix.ts';
 import { REKEY_ATTEMPT_TIME } from '../wireguard/constants.ts';
 import type { UapiSet, UapiState } from '../wireguard/uapi.ts';
 import { Application, type ApplicationEvent, type Target } from './application.ts';
+import { Attempts } from './attempts.ts';
 import type { Command } from './command.ts';
 import { Endpoints } from './endpoints.ts';
 import type { Event, Failure } from './event.ts';
@@ -54,6 +56,7 @@ export class Engine {
   readonly #plane: UserspacePlane;
   readonly #fleet: FleetDevice | undefined;
   readonly #application = new Application();
+  readonly #attempts = new Attempts();
   readonly #endpoints = new Endpoints();
   readonly #peers = new PeerTable();
   readonly #history = new Map<string, PeerHistory>();
@@ -63,13 +66,10 @@ export class Engine {
   #fwmark = 0;
   #phase: 'running' | 'stopped' = 'running';
   #running: Target | undefined;
-  /** The target whose end was told last: asserting it again is no news. */
-  #told: Target | undefined;
-  /** Peers that the protocol refused, of the target that is being applied. */
+  /** Peers of the running target that the protocol refused. */
   #refused: Failure[] = [];
   #listenPort = 0;
   #broker: { readonly broker: string; readonly protocol: '5' | '3.1.1' } | undefined;
-  #lastError: string | undefined;
   #stateDue: Instant | undefined;
   #unix: { readonly ms: number; readonly at: Instant };
   #lastNow: Instant;
@@ -100,10 +100,10 @@ export class Engine {
     if (this.#phase === 'stopped') return;
     switch (input.type) {
       case 'configuration':
-        this.#application.apply({ configuration: input.configuration, version: undefined });
+        this.#apply({ configuration: input.configuration, version: undefined });
         break;
       case 'configuration-refused':
-        this.#lastError = input.why;
+        this.#attempts.refuse(input.why);
         break;
       case 'wall-clock':
         this.#unix = { ms: input.unixMs, at: now };
@@ -161,6 +161,8 @@ export class Engine {
     this.#endpoints.handleTimeout(now);
     this.#fleet?.handleTimeout(now);
     if (this.#stateDue !== undefined && this.#stateDue <= now) this.#compareState(now);
+    const again = this.#attempts.handleTimeout(now);
+    if (again !== undefined) this.#application.apply(again);
     this.#drainChildren(now);
   }
 
@@ -196,6 +198,7 @@ export class Engine {
       this.#endpoints.pollTimeout(),
       this.#fleet?.pollTimeout(),
       this.#stateDue === undefined ? undefined : { at: this.#stateDue, reason: 'fleet state' },
+      this.#attempts.pollTimeout(),
     );
   }
 
@@ -216,7 +219,7 @@ export class Engine {
       fleet: this.#fleetStatus(),
       peers: peerStatusesOf(this.#peers.all(), this.#plane, this.#history),
       drops: seen(this.#plane.drops()),
-      lastError: this.#lastError,
+      lastError: this.#attempts.lastError,
     };
   }
 
@@ -255,6 +258,11 @@ export class Engine {
     }
     const configuration = configurationAfterUapi(this.#running.configuration, request);
     this.#application.apply({ ...this.#running, configuration });
+  }
+
+  #apply(target: Target): void {
+    this.#attempts.begin();
+    this.#application.apply(target);
   }
 
   #onResolved(id: string, addresses: Parameters<Endpoints['handleAnswer']>[1], now: Instant): void {
@@ -302,12 +310,12 @@ export class Engine {
     if (event.type === 'refused') {
       const { version, why } = event;
       const errors = event.errors.map(formatConfigurationError);
-      this.#lastError = `desired state refused: ${[why, ...errors].join('; ')}`;
+      this.#attempts.refuse(`desired state refused: ${[why, ...errors].join('; ')}`);
       this.#events.push({ type: 'desired-refused', version, why, errors });
       return;
     }
     this.#commands.push(keepDesired(event));
-    this.#application.apply({ configuration: event.configuration, version: event.version });
+    this.#apply({ configuration: event.configuration, version: event.version });
   }
 
   #drainApplication(now: Instant): boolean {
@@ -341,7 +349,12 @@ export class Engine {
 
   #changePeers(target: Target, now: Instant): void {
     const { configuration } = target;
-    const previous = this.#running?.configuration ?? { ...configuration, peers: [] };
+    if (target !== this.#running) this.#refused = [];
+    const previous = this.#running?.configuration ?? {
+      ...configuration,
+      peers: [],
+      log: { level: DEFAULTS.logLevel },
+    };
     for (const change of diffConfiguration(previous, configuration)) this.#onChange(change, now);
     this.#plane.setMtu(configuration.interface.mtu);
     this.#plane.setAllowedIps(
@@ -402,21 +415,19 @@ export class Engine {
 
   #onApplied(event: Extract<ApplicationEvent, { type: 'finished' }>, now: Instant): void {
     const { target, running } = event;
-    const { version, configuration } = target;
-    const failures = [...this.#refused, ...event.failures];
-    this.#refused = [];
-    this.#lastError = failures.map(({ path, why }) => `${path}: ${why}`).join('; ') || undefined;
-    if (version !== undefined) {
+    const failures = running ? [...this.#refused, ...event.failures] : event.failures;
+    if (target.version !== undefined) {
       const errors = failures.map(({ path, why }) => ({ path, message: why }));
-      this.#fleet?.handleInput({ type: 'applied', version, errors }, now);
+      this.#fleet?.handleInput({ type: 'applied', version: target.version, errors }, now);
     }
+    if (!this.#attempts.end(target, running, failures, now)) return;
+    const { version, configuration } = target;
     if (failures.length > 0) {
       this.#events.push({ type: 'configuration-failed', version, running, failures });
-    } else if (target !== this.#told) {
+    } else {
       const peers = configuration.peers.length;
       this.#events.push({ type: 'configuration-applied', version, peers });
     }
-    this.#told = target;
   }
 
   #drainPlane(): boolean {
