@@ -35,7 +35,6 @@ export class TunDevice implements PacketDevice {
     arena: Arena,
     onReadable: () => void,
   ): Outcome<{ readonly name: string; readonly offloads: DeviceOffloads }, DeviceFailure> {
-    this.close();
     const fd = this.#native.open('/dev/net/tun');
     if (fd < 0) return failed(this.#failure(fd));
     const made = this.#makeInterface(fd, wanted.name);
@@ -44,6 +43,7 @@ export class TunDevice implements PacketDevice {
       this.#native.close(fd);
       return made.ok ? failed('refused') : made;
     }
+    this.close();
     this.#device = { fd, watch, name: made.value.name, arena, onReadable };
     return made;
   }
@@ -125,6 +125,7 @@ export class TunDevice implements PacketDevice {
       case ENOENT:
       case ENODEV:
       case ENXIO:
+      case ENOTTY: // Another kind of file stands there.
         return 'no-tun';
       case EPERM:
       case EACCES:
@@ -159,7 +160,7 @@ interface OpenDevice {
 /** Milliseconds. */
 const RETRY_INTERVAL = 1000;
 
-const { ENOENT, ENODEV, ENXIO, EPERM, EACCES, EBUSY, EINVAL } = constants.errno;
+const { ENOENT, ENODEV, ENXIO, ENOTTY, EPERM, EACCES, EBUSY, EINVAL } = constants.errno;
 /** What a TUN without its interface answers; Node.js does not name it. */
 const EBADFD = 77;
 
