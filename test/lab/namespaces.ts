@@ -50,6 +50,7 @@ export class Lab {
   private constructor(prefix: string) {
     this.#prefix = prefix;
     process.on('exit', this.#onExit);
+    process.on(TIMEOUT_SIGNAL, this.#onExit);
     for (const signal of SIGNALS) process.on(signal, this.#onSignal);
   }
 
@@ -136,6 +137,7 @@ export class Lab {
 
   #forget(): void {
     process.off('exit', this.#onExit);
+    process.off(TIMEOUT_SIGNAL, this.#onExit);
     for (const signal of SIGNALS) process.off(signal, this.#onSignal);
     removeNamespaces(this.#prefix);
   }
@@ -190,18 +192,23 @@ export class Running {
    * when the command ends or the time is over.
    */
   async waitFor(pattern: RegExp, timeoutMs: number): Promise<RegExpMatchArray> {
-    const deadline = AbortSignal.timeout(timeoutMs);
-    for (let seen = 0; ;) {
-      for (; seen < this.lines.length; seen++) {
-        const match = this.lines[seen]?.match(pattern);
-        if (match) return match;
+    let isOver = false;
+    const timer = setTimeout(() => {
+      isOver = true;
+      this.#progress();
+    }, timeoutMs);
+    try {
+      for (let seen = 0; ;) {
+        for (; seen < this.lines.length; seen++) {
+          const match = this.lines[seen]?.match(pattern);
+          if (match) return match;
+        }
+        if (this.#code !== undefined) throw this.#failure(`ended with ${this.#code}`, pattern);
+        if (isOver) throw this.#failure(`no such line in ${timeoutMs} ms`, pattern);
+        await new Promise<void>((resolve) => this.#onProgress.push(resolve));
       }
-      if (this.#code !== undefined) throw this.#failure(`ended with ${this.#code}`, pattern);
-      if (deadline.aborted) throw this.#failure(`no such line in ${timeoutMs} ms`, pattern);
-      await new Promise<void>((resolve) => {
-        this.#onProgress.push(resolve);
-        deadline.addEventListener('abort', () => resolve(), { once: true });
-      });
+    } finally {
+      clearTimeout(timer);
     }
   }
 
@@ -231,6 +238,9 @@ export class Running {
 
 /** Names of namespaces and prefixes; the dot between them keeps one prefix out of another. */
 const NAME = /^[a-z][a-z0-9-]*$/;
+
+/** What tap sends to a test that takes too long, half a second before it kills it. */
+const TIMEOUT_SIGNAL = 'SIGALRM';
 
 /** How long the last lines of a command may take to arrive after its end. */
 const LAST_LINES_MS = 200;
