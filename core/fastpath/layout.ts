@@ -2,7 +2,7 @@
  * The packet arena: one block of memory that holds everything the packet path touches.
  *
  * This file is compiled twice, by TypeScript and by AssemblyScript, and its input/output records are
- * mirrored in the native file (`plugins/platform-node/native/culvert.c`). All numbers in the arena are
+ * mirrored in the native file (`plugins/platform-node/native/`). All numbers in the arena are
  * little-endian, all offsets are bytes from its start; every supported machine is little-endian.
  *
  * Only integer constants live here.

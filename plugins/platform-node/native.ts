@@ -1,6 +1,7 @@
 import { existsSync } from 'node:fs';
 import { native, type Native } from '../../core/plugin/native.ts';
 import type { PluginDefinition, Skip } from '../../core/plugin/plugin.ts';
+import { isElfCutOff } from './elf.ts';
 
 /** Returns a plugin that offers the native file at `path`. */
 export function createNative(options: { readonly path: string }): PluginDefinition<Native> {
@@ -18,6 +19,7 @@ export function createNative(options: { readonly path: string }): PluginDefiniti
 /** Loads the native file, or says why this machine cannot have it. */
 export function loadNative(path: string): Native | Skip {
   if (!existsSync(path)) return { skip: `the native file ${path} is missing` };
+  if (isElfCutOff(path)) return { skip: `the native file ${path} is cut off: install it again` };
   const module: { exports: object } = { exports: {} };
   try {
     process.dlopen(module, path);
@@ -52,6 +54,8 @@ const CALLS: Record<keyof Native, true> = {
   writeBatch: true,
   receiveBatch: true,
   sendBatch: true,
+  aeadSeal: true,
+  aeadOpen: true,
   watch: true,
   unwatch: true,
 };

@@ -3,6 +3,11 @@ import type { Test } from 'tap';
 import {
   LARGEST_READ,
   LARGEST_TRAIN,
+  MESSAGE_AUTHENTIC,
+  MESSAGE_KEY,
+  MESSAGE_LENGTH,
+  MESSAGE_OFFSET,
+  MESSAGE_SIZE,
   PATH_FD,
   PATH_REMOTE,
   PATH_REMOTE_LENGTH,
@@ -20,7 +25,8 @@ import {
 } from '../../core/fastpath/layout.ts';
 import type { Native } from '../../core/plugin/native.ts';
 
-const { EAGAIN, EBADF, EINVAL, ENOENT, ENOTSOCK, ENAMETOOLONG, EFAULT, ENOTTY } = constants.errno;
+const { EAGAIN, EBADF, EINVAL, ENOENT, ENOSYS, ENOTSOCK, ENAMETOOLONG, EFAULT, ENOTTY } =
+  constants.errno;
 const AF_UNIX = 1;
 const AF_INET = 2;
 const AF_NETLINK = 16;
@@ -205,6 +211,51 @@ export async function nativeContract(t: Test, native: Native): Promise<void> {
     t.equal(native.sendBatch(buffer, 0, 1, -1), -EINVAL, 'it never waits for ever');
     t.equal(READ_SIZE, 8);
   });
+
+  await t.test('messages that leave the arena are neither sealed nor authentic', async (t) => {
+    const size = 4096;
+    const buffer = new ArrayBuffer(size);
+    if (native.aeadSeal(buffer, 0, 0) === -ENOSYS) {
+      t.pass('skipped', { skip: 'there is no OpenSSL' });
+      return;
+    }
+    const view = new DataView(buffer);
+    const place = (): void => {
+      new Uint8Array(buffer).fill(0);
+      for (let i = 0; i < 3; i++) {
+        view.setUint32(i * MESSAGE_SIZE + MESSAGE_OFFSET, 1024 * (i + 1), true);
+        view.setUint32(i * MESSAGE_SIZE + MESSAGE_LENGTH, 100, true);
+        view.setUint32(i * MESSAGE_SIZE + MESSAGE_KEY, 512, true);
+      }
+    };
+    const wrong: readonly (readonly [number, number])[] = [
+      [MESSAGE_OFFSET, size - (16 + 100 + 16) + 1],
+      [MESSAGE_OFFSET, 0xffffffff],
+      [MESSAGE_LENGTH, size - 2048 - 32 + 1],
+      [MESSAGE_LENGTH, 0x7fffffff],
+      [MESSAGE_LENGTH, 0x80000000],
+      [MESSAGE_LENGTH, 0xffffffff],
+      [MESSAGE_KEY, size - 31],
+      [MESSAGE_KEY, 0xffffffff],
+    ];
+    const authentic = (): readonly number[] =>
+      [0, 1, 2].map((i) => view.getUint32(i * MESSAGE_SIZE + MESSAGE_AUTHENTIC, true));
+    for (const [field, value] of wrong) {
+      place();
+      t.equal(native.aeadSeal(buffer, 0, 3), 3, 'it is right before');
+      view.setUint32(MESSAGE_SIZE + field, value, true);
+      view.setUint32(MESSAGE_SIZE + MESSAGE_AUTHENTIC, 1, true);
+      t.equal(native.aeadOpen(buffer, 0, 3), 2, `${field}: ${value}`);
+      t.same(authentic(), [1, 0, 1]);
+      t.equal(native.aeadSeal(buffer, 0, 3), 1, 'it seals up to there');
+    }
+    for (const name of ['aeadSeal', 'aeadOpen'] as const) {
+      t.equal(native[name](buffer, size - MESSAGE_SIZE + 1, 1), -EINVAL);
+      t.equal(native[name](buffer, 0, 0xffffffff), -EINVAL);
+      t.equal(native[name](buffer, 0xffffffff, 0xffffffff), -EINVAL);
+      t.equal(native[name](buffer, size, 0), 0);
+    }
+  });
 }
 
 /**
@@ -235,9 +286,11 @@ export function confuse(native: Native, seed: number): void {
     // Half of the calls have the types right, so that the values are looked at.
     const shaped = name.endsWith('Batch')
       ? [buffer, pick(edges), pick(edges), pick(edges), random(80)]
-      : [pick(edges), pick(edges), pick(bytes)];
+      : name.startsWith('aead')
+        ? [buffer, random(4096), random(64)]
+        : [pick(edges), pick(edges), pick(bytes)];
     const tail = random(2) === 0 ? rest : shaped;
-    const takesFile = name !== 'sendBatch' && name !== 'open' && name !== 'socket';
+    const takesFile = !/^(sendBatch|open|socket|aead.*)$/.test(name);
     const args = takesFile ? [pick([fd, fd, socket, -1]), ...tail] : tail;
     if (name === 'sendBatch' && typeof args[3] === 'number') args[3] = 0; // no waiting
     const result = calls[name]?.(...args);

@@ -1,12 +1,13 @@
 import { execFileSync, spawnSync } from 'node:child_process';
 import { copyFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { constants, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { Worker } from 'node:worker_threads';
 import t from 'tap';
 import * as layout from '../../core/fastpath/layout.ts';
 import { buildNative } from '../../openwrt/build/native.mjs';
+import { createOpensslCipher } from '../../plugins/crypto-openssl/index.ts';
 import { loadNative } from '../../plugins/platform-node/index.ts';
 import { confuse, nativeContract } from '../contract/native.ts';
 
@@ -17,6 +18,10 @@ const native = loaded;
 
 const AF_INET = 2;
 const SOCK_DGRAM = 2;
+
+/** What the native file uses of OpenSSL where it is there. */
+const OPENSSL_NAMES = `ERR_clear_error EVP_CIPHER_CTX_ctrl EVP_CIPHER_CTX_free EVP_CIPHER_CTX_new
+  EVP_CipherFinal_ex EVP_CipherInit_ex EVP_CipherUpdate EVP_chacha20_poly1305`.split(/\s+/);
 
 /** The exit status of a child that came through; no crash has it. */
 const CONFUSED = 42;
@@ -38,12 +43,14 @@ await t.test('arguments of any kind never crash the process', async (t) => {
   t.same({ status, signal }, { status: CONFUSED, signal: null }, `SEED=${seed}`);
 });
 
-await t.test('the C file has the numbers of the arena layout', async (t) => {
-  const source = readFileSync('plugins/platform-node/native/culvert.c', 'utf8');
-  const start = source.indexOf('/* core/fastpath/layout.ts');
-  const section = source.slice(start, source.indexOf('\n\n', start));
-  const mirrored = [...section.matchAll(/^#define (\w+) (\w+)/gm)];
-  t.ok(mirrored.length >= 30);
+await t.test('the C files have the numbers of the arena layout', async (t) => {
+  const mirrored = ['culvert.c', 'culvert.h'].flatMap((name) => {
+    const source = readFileSync(`plugins/platform-node/native/${name}`, 'utf8');
+    const start = source.indexOf('/* core/fastpath/layout.ts');
+    const section = source.slice(start, source.indexOf('\n\n', start));
+    return [...section.matchAll(/^#define (\w+) (\w+)/gm)];
+  });
+  t.ok(mirrored.length >= 40);
   for (const [, name = '', value] of mirrored) {
     t.equal(Number(value), (layout as Record<string, number>)[name], name);
   }
@@ -57,15 +64,37 @@ await t.test('it needs nothing that glibc or musl lacks', async (t) => {
   }
   const text = listed.stdout.toString();
   t.notMatch(text, /NEEDED/, 'it links nothing');
-  const undefinedNames = [...text.matchAll(/ UND (\w+)/g)].map(([, name = '']) => name);
+  const neededNames = [...text.matchAll(/ GLOBAL .* UND (\w+)/g)].map(([, name = '']) => name);
   const posix = new Set(
     `bind calloc close free getsockname getsockopt ioctl memcmp memcpy memset open poll read recvfrom
     send setsockopt socket syscall writev __errno_location`.split(/\s+/),
   );
   t.same(
-    undefinedNames.filter((name) => !posix.has(name) && !/^(napi|uv)_/.test(name)),
+    neededNames.filter((name) => !posix.has(name) && !/^(napi|uv)_/.test(name)),
     [],
   );
+  const optionalNames = [...text.matchAll(/ WEAK .* UND (\w+)/g)].map(([, name = '']) => name);
+  t.same(optionalNames.toSorted(), OPENSSL_NAMES, 'it can do without OpenSSL');
+});
+
+await t.test('where node lacks a function of OpenSSL, sealing and opening say so', async (t) => {
+  const directory = mkdtempSync(join(tmpdir(), 'culvert-native-'));
+  t.teardown(() => rmSync(directory, { recursive: true }));
+  const binary = readFileSync(path);
+  for (const name of OPENSSL_NAMES) {
+    // A copy that asks for a function of another name, which nobody has.
+    const copy = Buffer.from(binary);
+    copy[copy.indexOf(`\0${name}\0`) + 1] = '_'.charCodeAt(0);
+    const file = join(directory, `${name}.node`);
+    writeFileSync(file, copy);
+    const without = loadNative(file);
+    if ('skip' in without) throw new Error(without.skip);
+    const arena = new ArrayBuffer(64);
+    t.equal(without.aeadSeal(arena, 0, 1), -constants.errno.ENOSYS, name);
+    t.equal(without.aeadOpen(arena, 0, 1), -constants.errno.ENOSYS, name);
+    t.equal(without.aeadOpen(arena, 64, 1), -constants.errno.EINVAL, name);
+    t.match(createOpensslCipher(without, arena), { skip: /has no OpenSSL/ });
+  }
 });
 
 await t.test('what cannot be loaded says why', async (t) => {

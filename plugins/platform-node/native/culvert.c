@@ -1,8 +1,8 @@
 /*
  * The system calls that Node.js lacks: raw sockets of any family, ioctl, and batches of packets and
- * datagrams that go between the kernel and one block of memory. It implements the interface `Native`
- * of core/plugin/native.ts, which documents each call. There is no policy here, and no state but the
- * watches.
+ * datagrams that go between the kernel and one block of memory; and batches of messages for the
+ * OpenSSL of node (aead.c). It implements the interface `Native` of core/plugin/native.ts, which
+ * documents each call. There is no policy here, and no state but the watches.
  *
  * One binary per processor serves glibc and musl: it links nothing (-nostdlib), takes what it needs
  * from the node process, and passes only integers and byte ranges across N-API, so that the floating
@@ -16,6 +16,7 @@
  */
 
 #define _GNU_SOURCE
+#include "culvert.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
@@ -79,26 +80,7 @@
 #define UDP_SEGMENT_OPTION 103
 #define UDP_GRO_OPTION 104
 
-/* Memory and arguments ------------------------------------------------------------------------ */
-
-struct bytes {
-  uint8_t *data;
-  size_t length;
-};
-
-/* Records may lie at any offset, and 32-bit ARM does not load unaligned words everywhere. */
-static uint32_t load(const uint8_t *at) {
-  uint32_t value;
-  memcpy(&value, at, sizeof value);
-  return value;
-}
-
-static void store(uint8_t *at, uint32_t value) { memcpy(at, &value, sizeof value); }
-
-/* Whether `count` things of `size` bytes lie inside of `memory` from `offset` on. */
-static int holds(struct bytes memory, uint32_t offset, uint32_t count, uint32_t size) {
-  return (uint64_t)offset + (uint64_t)count * size <= memory.length;
-}
+/* Arguments and results ------------------------------------------------------------------------ */
 
 /* The arguments of a call, taken in order. `wrong` is set by the first one that does not fit. */
 struct call {
@@ -162,6 +144,19 @@ static napi_value outcome(napi_env env, long value) {
 }
 
 static napi_value wrong_arguments(napi_env env) { return integer(env, -EINVAL); }
+
+/* What belongs to one JavaScript environment (the main thread, or a worker). */
+struct instance {
+  napi_env env;
+  struct watch *first_watch;
+  int last_watch;
+  struct aead *aead; /* made at the first call that needs it */
+};
+
+static struct instance *instance_of(napi_env env) {
+  void *instance = NULL;
+  return napi_get_instance_data(env, &instance) == napi_ok ? instance : NULL;
+}
 
 /* Plain calls ---------------------------------------------------------------------------------- */
 
@@ -617,6 +612,29 @@ static napi_value native_send_batch(napi_env env, napi_callback_info info) {
   return integer(env, sent);
 }
 
+/* Transport messages --------------------------------------------------------------------------- */
+
+static napi_value work_through(napi_env env, napi_callback_info info,
+                               uint32_t (*work)(struct aead *, struct bytes, uint32_t, uint32_t)) {
+  struct call call = begin(env, info);
+  struct bytes arena = take_arena(&call);
+  uint32_t first = take_unsigned(&call), count = take_unsigned(&call);
+  struct instance *instance = instance_of(env);
+  if (call.wrong || instance == NULL || !holds(arena, first, count, MESSAGE_SIZE))
+    return wrong_arguments(env);
+  if (instance->aead == NULL) instance->aead = aead_new();
+  if (instance->aead == NULL) return integer(env, -ENOSYS);
+  return integer(env, work(instance->aead, arena, first, count));
+}
+
+static napi_value native_aead_seal(napi_env env, napi_callback_info info) {
+  return work_through(env, info, aead_seal);
+}
+
+static napi_value native_aead_open(napi_env env, napi_callback_info info) {
+  return work_through(env, info, aead_open);
+}
+
 /* Watches -------------------------------------------------------------------------------------- */
 
 /* What we use of libuv, whose headers are not at hand where this is compiled. */
@@ -633,17 +651,10 @@ void uv_close(void *handle, void (*on_closed)(void *));
 
 struct watch {
   struct watch *following;
-  struct watches *owner;
+  struct instance *owner;
   napi_ref on_ready;
   int id;
   uv_poll_t *handle;
-};
-
-/* The watches of one JavaScript environment (the main thread, or a worker). */
-struct watches {
-  napi_env env;
-  struct watch *first;
-  int last_id;
 };
 
 static void on_event(uv_poll_t *handle, int status, int events) {
@@ -681,11 +692,10 @@ static napi_value native_watch(napi_env env, napi_callback_info info) {
   int fd = take_integer(&call);
   napi_value on_ready = call.arguments[1];
   napi_valuetype type = napi_undefined;
-  struct watches *owner = NULL;
+  struct instance *owner = instance_of(env);
   uv_loop_t *loop = NULL;
   if (call.wrong || fd < 0 || napi_typeof(env, on_ready, &type) != napi_ok ||
-      type != napi_function || napi_get_instance_data(env, (void **)&owner) != napi_ok ||
-      owner == NULL || napi_get_uv_event_loop(env, &loop) != napi_ok)
+      type != napi_function || owner == NULL || napi_get_uv_event_loop(env, &loop) != napi_ok)
     return wrong_arguments(env);
 
   struct watch *watch = calloc(1, sizeof *watch);
@@ -701,14 +711,14 @@ static napi_value native_watch(napi_env env, napi_callback_info info) {
     goto refused;
   }
   watch->owner = owner;
-  watch->id = ++owner->last_id;
+  watch->id = ++owner->last_watch;
   watch->handle = handle;
-  watch->following = owner->first;
-  owner->first = watch;
+  watch->following = owner->first_watch;
+  owner->first_watch = watch;
   uv_handle_set_data(handle, watch);
   error = uv_poll_start(handle, UV_READABLE, on_event);
   if (error < 0) {
-    end_watch(&owner->first);
+    end_watch(&owner->first_watch);
     return integer(env, error);
   }
   return integer(env, watch->id);
@@ -722,10 +732,9 @@ refused:
 static napi_value native_unwatch(napi_env env, napi_callback_info info) {
   struct call call = begin(env, info);
   int id = take_integer(&call);
-  struct watches *owner = NULL;
-  if (call.wrong || napi_get_instance_data(env, (void **)&owner) != napi_ok || owner == NULL)
-    return wrong_arguments(env);
-  for (struct watch **link = &owner->first; *link != NULL; link = &(*link)->following) {
+  struct instance *owner = instance_of(env);
+  if (call.wrong || owner == NULL) return wrong_arguments(env);
+  for (struct watch **link = &owner->first_watch; *link != NULL; link = &(*link)->following) {
     if ((*link)->id != id) continue;
     end_watch(link);
     return integer(env, 0);
@@ -735,14 +744,16 @@ static napi_value native_unwatch(napi_env env, napi_callback_info info) {
 
 /* A worker that ends must leave no open handle in its loop. */
 static void on_environment_end(void *data) {
-  struct watches *owner = data;
-  while (owner->first != NULL) end_watch(&owner->first);
+  struct instance *instance = data;
+  while (instance->first_watch != NULL) end_watch(&instance->first_watch);
 }
 
 static void on_instance_end(napi_env env, void *data, void *hint) {
+  struct instance *instance = data;
   (void)env;
   (void)hint;
-  free(data);
+  aead_free(instance->aead);
+  free(instance);
 }
 
 /* The module ----------------------------------------------------------------------------------- */
@@ -767,6 +778,8 @@ NAPI_MODULE_INIT() {
       {"writeBatch", native_write_batch},
       {"receiveBatch", native_receive_batch},
       {"sendBatch", native_send_batch},
+      {"aeadSeal", native_aead_seal},
+      {"aeadOpen", native_aead_open},
       {"watch", native_watch},
       {"unwatch", native_unwatch},
   };
@@ -777,11 +790,11 @@ NAPI_MODULE_INIT() {
         napi_set_named_property(env, exports, calls[i].name, function) != napi_ok)
       return NULL;
   }
-  struct watches *owner = calloc(1, sizeof *owner);
-  if (owner == NULL) return NULL;
-  owner->env = env;
-  if (napi_set_instance_data(env, owner, on_instance_end, NULL) != napi_ok ||
-      napi_add_env_cleanup_hook(env, on_environment_end, owner) != napi_ok)
+  struct instance *instance = calloc(1, sizeof *instance);
+  if (instance == NULL) return NULL;
+  instance->env = env;
+  if (napi_set_instance_data(env, instance, on_instance_end, NULL) != napi_ok ||
+      napi_add_env_cleanup_hook(env, on_environment_end, instance) != napi_ok)
     return NULL;
   return exports;
 }
