@@ -1,6 +1,5 @@
 /** Serves one file of pseudo-random bytes over HTTP: `node file-server.mjs HOST PORT BYTES`. */
-import { createHash } from 'node:crypto';
-import { createCipheriv } from 'node:crypto';
+import { createCipheriv, createHash } from 'node:crypto';
 import { createServer } from 'node:http';
 
 const [host, port, bytes] = process.argv.slice(2);

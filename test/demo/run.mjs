@@ -4,10 +4,10 @@
  * is missing, builds, then runs `demo.ts`.
  */
 import { spawnSync } from 'node:child_process';
-import { existsSync, statSync } from 'node:fs';
 import { chdir } from 'node:process';
 import { fileURLToPath } from 'node:url';
 import { install, missingPackages } from '../run/debian.mjs';
+import { installPackages, isInstalled } from '../run/npm.mjs';
 
 /** Programs that the demo cannot do without, as Debian packages. */
 const NEEDED = ['iproute2', 'iputils-ping', 'gcc', 'libc6-dev'];
@@ -26,7 +26,7 @@ if (missing.length > 0) {
     process.exit(1);
   }
 }
-if (!isInstalled()) step('npm', 'ci', '--ignore-scripts', '--no-audit', '--no-fund');
+if (!isInstalled()) installPackages();
 step(process.execPath, 'openwrt/build/build.mjs');
 
 const { build } = await import('esbuild');
@@ -40,11 +40,6 @@ await build({
 });
 const { demo } = await import('../../dist/demo.mjs');
 process.exitCode = await demo({ keep: process.argv.includes('--keep') });
-
-function isInstalled() {
-  const copy = 'node_modules/.package-lock.json';
-  return existsSync(copy) && statSync(copy).mtimeMs >= statSync('package-lock.json').mtimeMs;
-}
 
 /** Runs a command quietly; shows what it said only when it fails. */
 function step(command, ...parameters) {
