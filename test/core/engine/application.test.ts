@@ -52,6 +52,18 @@ await t.test('a port that is taken leaves peers and link alone and names the val
   t.match(application.pollEvent(), { type: 'peers-due' }, 'the old port is still bound');
 });
 
+await t.test('a device that moved before its port failed moves back', async (t) => {
+  const application = running();
+  application.apply(target({ name: 'culvert1', listenPort: 1234 }));
+  t.match(application.pollCommand(), { type: 'open-device', name: 'culvert1' });
+  application.handleResult({ type: 'device-opened', outcome: opened('culvert1') });
+  t.match(application.pollCommand(), { type: 'listen', port: 1234 });
+  application.handleResult({ type: 'listening', outcome: { ok: false, why: 'port-taken' } });
+  t.match(application.pollCommand(), { type: 'open-device', name: 'culvert0' });
+  application.handleResult({ type: 'device-opened', outcome: opened('culvert0') });
+  t.match(application.pollCommand(), { type: 'apply-link', link: { name: 'culvert0' } });
+});
+
 await t.test('a device that cannot be opened names the value', async (t) => {
   const application = new Application();
   application.apply(target({}));
