@@ -357,6 +357,7 @@ export class Engine {
     };
     for (const change of diffConfiguration(previous, configuration)) this.#onChange(change, now);
     this.#plane.setMtu(configuration.interface.mtu);
+    this.#plane.setAddresses(configuration.interface.addresses.map(({ address }) => address));
     this.#plane.setAllowedIps(
       [...this.#peers.all()].map((peer) => [peer.index, peer.configuration.allowedIps] as const),
     );

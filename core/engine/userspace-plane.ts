@@ -3,7 +3,7 @@ import type { Arena } from '../fastpath/arena.ts';
 import type { TransportCipher } from '../fastpath/cipher.ts';
 import type { FastPathKernel } from '../fastpath/kernel.ts';
 import { PacketPath, type Flow, type FlowVerdict } from '../fastpath/packet-path.ts';
-import { ipFamily } from '../net/ip-address.ts';
+import { ipFamily, type IpAddress } from '../net/ip-address.ts';
 import type { IpPrefix } from '../net/ip-prefix.ts';
 import { socketAddressIp, type SocketAddress } from '../net/socket-address.ts';
 import type { Listening } from '../plugin/datagrams.ts';
@@ -104,6 +104,11 @@ export class UserspacePlane {
 
   setMtu(mtu: number): void {
     this.#packets.setMtu(mtu);
+  }
+
+  /** Our addresses in the tunnel: ICMP errors to the LAN come from these. */
+  setAddresses(addresses: readonly IpAddress[]): void {
+    this.#packets.setAddresses(addresses);
   }
 
   setOffloads(offloads: DeviceOffloads): void {
