@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Test } from 'tap';
 import { DaemonInLab } from './daemon.ts';
-import { Lab } from './namespaces.ts';
+import { Lab, type Running } from './namespaces.ts';
 
 /** One end of `TwoSites`: a daemon in the namespace of its name. */
 export interface Site {
@@ -118,11 +118,45 @@ export class TwoSites {
     await Promise.all(sites.map(({ daemon }) => daemon.start(...options)));
   }
 
+  /** Pings ten times a second until it is ended; returns when answers have come. */
+  async startPings(from: string, to: string): Promise<Pings> {
+    const running = this.lab.spawn(from, ['ping', '-n', '-i', '0.1', to]);
+    await running.waitFor(/icmp_seq=2 /, 30_000);
+    return new Pings(running);
+  }
+
   /** Three pings; the first may wait for a handshake. */
   async ping(t: Test, from: string, to: string): Promise<void> {
     const command = ['ping', '-n', '-c', '3', '-i', '0.2', '-W', '10', to];
     const { code, stdout } = await this.lab.exec(from, command, { timeoutMs: 40_000 });
     t.equal(code, 0, `${to} answers ${from}${code === 0 ? '' : `: ${stdout}`}`);
+  }
+}
+
+/** Pings that go on while something else happens. */
+export class Pings {
+  readonly #running: Running;
+
+  constructor(running: Running) {
+    this.#running = running;
+  }
+
+  /** Waits for an answer to a ping that is yet to be sent. */
+  async next(): Promise<void> {
+    const last = this.#running.lines.findLast((line) => line.includes('icmp_seq='));
+    const sequence = Number(/icmp_seq=(\d+)/.exec(last ?? '')?.[1] ?? 0) + 2;
+    const answered = Array.from({ length: 50 }, (_, i) => sequence + i).join('|');
+    await this.#running.waitFor(new RegExp(`icmp_seq=(${answered}) .*time=`), 30_000);
+  }
+
+  /** Ends them; `lost` may count the one that was under way. */
+  async end(): Promise<{ readonly sent: number; readonly lost: number }> {
+    this.#running.signal('SIGINT');
+    const [, sent, received] = await this.#running.waitFor(
+      /(\d+) packets.* (\d+) received/,
+      10_000,
+    );
+    return { sent: Number(sent), lost: Number(sent) - Number(received) };
   }
 }
 
