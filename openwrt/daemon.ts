@@ -16,6 +16,7 @@ import { files } from '../core/plugin/files.ts';
 import { FlightRecorder } from '../core/plugin/flight-recorder.ts';
 import { Plugins } from '../core/plugin/host.ts';
 import { links } from '../core/plugin/links.ts';
+import { native } from '../core/plugin/native.ts';
 import { packetDevice } from '../core/plugin/packet-device.ts';
 import type { Log, Severity } from '../core/sansio/log.ts';
 import type { UapiSet } from '../core/wireguard/uapi.ts';
@@ -35,9 +36,10 @@ import {
 } from '../plugins/platform-node/index.ts';
 import { createUdpTransport } from '../plugins/transport-udp/index.ts';
 import { readPem } from './configuration-file.ts';
+import type { DaemonStatus } from './daemon-status.ts';
 import { logEvent } from './event-log.ts';
 import { CommandError } from './exit-code.ts';
-import { createFastPath, type CipherName } from './fast-path.ts';
+import { createFastPath, formatTrial, type CipherName, type CryptoReport } from './fast-path.ts';
 import { fleetOptions } from './fleet-device.ts';
 import { writeFlightRecord } from './flight-record.ts';
 import { loadIdentity } from './identity.ts';
@@ -112,6 +114,7 @@ class Daemon {
   readonly #log: Log;
   readonly #clock: Clock;
   readonly #reach: Reach;
+  readonly #crypto: CryptoReport;
   readonly #engine: Engine;
   readonly #world: World;
   readonly #driver: Driver<Input, Event, Transmit, Command>;
@@ -132,8 +135,19 @@ class Daemon {
     this.#first = configuration;
     this.#reach = reachOf(plugins);
     const identity = loadIdentity(this.#reach.files, crypto, nodeRandom);
-    const { kernel, cipher } = createFastPath(crypto, log, options.cipher);
-    log.info('packet path chosen', { crypto: crypto.name, cipher: cipher.name });
+    const { kernel, cipher, report } = createFastPath(
+      crypto,
+      log,
+      options.cipher,
+      plugins.find(native),
+    );
+    this.#crypto = report;
+    log.info('packet path chosen', {
+      kernel: report.kernel,
+      crypto: report.provider,
+      cipher: report.cipher,
+      trials: report.trials.map(formatTrial),
+    });
     const { mode } = options;
     const unixMs = clock.unixMs();
     const fleet =
@@ -164,7 +178,7 @@ class Daemon {
   async run(): Promise<void> {
     const localApi = createLocalApi({
       path: this.#options.socket,
-      methods: { status: () => this.#engine.status() },
+      methods: { status: () => this.#status() },
       log: this.#log,
     });
     const calendar = setInterval(() => this.#tellTime(), WALL_CLOCK_INTERVAL_MS);
@@ -219,6 +233,10 @@ class Daemon {
     if (!connecting.ok) {
       throw new CommandError('configuration', 'brokers: one of them is not the URL of a broker');
     }
+  }
+
+  #status(): DaemonStatus {
+    return { ...this.#engine.status(), crypto: this.#crypto };
   }
 
   #listenToSignals(): AbortController {

@@ -1,12 +1,19 @@
 import simd from '../dist/fastpath-simd.wasm';
 import plain from '../dist/fastpath-plain.wasm';
+import {
+  chooseCipher,
+  type CipherCandidate,
+  type CipherTrial,
+} from '../core/fastpath/choose-cipher.ts';
 import type { TransportCipher } from '../core/fastpath/cipher.ts';
 import type { FastPathKernel } from '../core/fastpath/kernel.ts';
 import { createPortableCipher } from '../core/fastpath/portable-cipher.ts';
 import { createTwinKernel } from '../core/fastpath/twin/kernel.ts';
+import type { Native } from '../core/plugin/native.ts';
 import type { Crypto } from '../core/sansio/crypto.ts';
 import type { Log } from '../core/sansio/log.ts';
 import { createNobleCrypto } from '../plugins/crypto-noble/index.ts';
+import { createOpensslCipher } from '../plugins/crypto-openssl/index.ts';
 import { createWasmFastPath } from '../plugins/fastpath-wasm/index.ts';
 import { CommandError } from './exit-code.ts';
 
@@ -14,37 +21,79 @@ import { CommandError } from './exit-code.ts';
 export interface FastPath {
   readonly kernel: FastPathKernel;
   readonly cipher: TransportCipher;
+  readonly report: CryptoReport;
 }
 
-/** Ways to seal packets, fastest first. The last two go with the portable twin of the kernel. */
-export const CIPHERS = ['wasm-simd', 'wasm', 'node', 'noble'] as const;
+/** What computes for this daemon, and why: `crypto` in `culvert status --json`. */
+export interface CryptoReport {
+  /** The part of the packet path that works byte by byte. */
+  readonly kernel: 'wasm' | 'portable';
+  /** Provider of the cryptography of handshakes and of the fleet. */
+  readonly provider: string;
+  /** What seals and opens packets. */
+  readonly cipher: string;
+  readonly trials: readonly CipherTrial[];
+}
+
+/** Ways to seal and open packets, in the order in which they are tried. */
+export const CIPHERS = ['openssl', 'wasm-simd', 'wasm', 'node', 'noble'] as const;
 export type CipherName = (typeof CIPHERS)[number];
 
 /**
- * Returns the fastest packet path that this engine runs: WebAssembly, or the portable twin. `wanted`
- * takes another for comparison; throws `CommandError` where this engine lacks it.
+ * Returns a packet path: WebAssembly or its portable twin, with the fastest cipher that passes its
+ * self-test. `wanted` takes another cipher; throws `CommandError` where this machine lacks it.
  */
-export function createFastPath(crypto: Crypto, log: Log, wanted?: CipherName): FastPath {
-  if (wanted === 'node') return createPortableFastPath(crypto);
-  if (wanted === 'noble') return createPortableFastPath(createNobleCrypto());
+export function createFastPath(
+  crypto: Crypto,
+  log: Log,
+  wanted?: CipherName,
+  native?: Native,
+): FastPath {
   const compiled = createWasmFastPath({ simd: wanted === 'wasm' ? NO_MODULE : simd, plain });
-  if (wanted !== undefined) return requireCipher(wanted, compiled);
-  if (!('skip' in compiled)) return compiled;
-  log.warn('packets take the slow path', { why: compiled.skip });
-  return createPortableFastPath(crypto);
+  if ('skip' in compiled) log.warn('packets take the slow path', { why: compiled.skip });
+  const kernel = 'skip' in compiled ? createTwinKernel() : compiled.kernel;
+  const arena = kernel.memory;
+  const noble = createNobleCrypto();
+  const candidates: readonly CipherCandidate[] = [
+    named('openssl', native === undefined ? NO_NATIVE : createOpensslCipher(native, arena)),
+    named('wasm', 'skip' in compiled ? compiled : compiled.cipher),
+    createPortableCipher(crypto.name, crypto.chacha20poly1305, arena),
+    createPortableCipher(noble.name, noble.chacha20poly1305, arena),
+  ];
+  const { cipher, trials } = chooseCipher(
+    wanted === undefined ? candidates : candidates.filter(({ name }) => name === wanted),
+    arena,
+    () => performance.now(),
+  );
+  if (cipher === undefined) throw noCipher(trials, wanted);
+  const report = {
+    kernel: 'skip' in compiled ? 'portable' : 'wasm',
+    provider: crypto.name,
+    cipher: cipher.name,
+    trials,
+  } as const;
+  return { kernel, cipher, report };
 }
 
 /** No engine takes it for a module. */
 const NO_MODULE = new Uint8Array(0);
+const NO_NATIVE = { skip: 'the native file is missing' };
 
-function requireCipher(name: CipherName, compiled: FastPath | { readonly skip: string }): FastPath {
-  if (!('skip' in compiled) && compiled.cipher.name === name) return compiled;
-  const why = 'skip' in compiled ? compiled.skip : `it has ${compiled.cipher.name}`;
-  throw new CommandError('failure', `this engine has no cipher '${name}': ${why}`);
+function named(
+  name: string,
+  candidate: TransportCipher | { readonly skip: string },
+): CipherCandidate {
+  return 'skip' in candidate ? { name, skip: candidate.skip } : candidate;
 }
 
-function createPortableFastPath(crypto: Crypto): FastPath {
-  const kernel = createTwinKernel();
-  const cipher = createPortableCipher(crypto.name, crypto.chacha20poly1305, kernel.memory);
-  return { kernel, cipher };
+function noCipher(trials: readonly CipherTrial[], wanted: CipherName | undefined): CommandError {
+  const what = wanted === undefined ? 'no cipher works here' : `no cipher '${wanted}' here`;
+  return new CommandError('failure', [what, ...trials.map(formatTrial)].join('; '));
+}
+
+/** Returns a trial in words, for the log. */
+export function formatTrial(trial: CipherTrial): string {
+  return 'skip' in trial
+    ? `${trial.name}: ${trial.skip}`
+    : `${trial.name}: ${trial.packetsPerSecond} packets/s`;
 }

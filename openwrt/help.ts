@@ -17,7 +17,8 @@ usage: culvert <command> [options]
               --log-dir DIR      write the log into files there as well
               --log-level LEVEL  trace, debug, info, warn or error, whatever the configuration says
               --native FILE      the native file, where it does not lie beside this one
-              --cipher NAME      seal packets with it, not with the fastest: wasm-simd, wasm, node, noble
+              --cipher NAME      seal packets with it, not with the fastest:
+                                 openssl, wasm-simd, wasm, node or noble
   keygen    make the keys of this device where it has none, and print the public halves
               --state-dir DIR, --json
   status    show the tunnel, the fleet and the peers of the running daemon

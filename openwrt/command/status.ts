@@ -1,5 +1,6 @@
 import type { Status } from '../../core/engine/status.ts';
 import { callLocalApi } from '../../plugins/local-api/index.ts';
+import type { DaemonStatus } from '../daemon-status.ts';
 import { CommandError } from '../exit-code.ts';
 import { formatAgo, formatBytes, formatTable } from '../table.ts';
 
@@ -24,10 +25,10 @@ export async function status(options: {
   }
 }
 
-async function askStatus(socket: string): Promise<Status> {
+async function askStatus(socket: string): Promise<DaemonStatus> {
   const answer = await callLocalApi(socket, 'status', {}, ANSWER_TIMEOUT_MS);
   if (!answer.ok) throw new CommandError('not-running', answer.message);
-  return answer.value as Status;
+  return answer.value as DaemonStatus;
 }
 
 /** Renders the status for people. */
