@@ -331,9 +331,10 @@ export class Tunnel {
     this.#repeatInitiation(now);
   }
 
-  /** Takes another key pair of ours: all sessions end. */
+  /** Takes another key pair of ours: all sessions end, and the next one may begin at once. */
   setOwnKeys(keys: KeyPair, staticStatic: Uint8Array | undefined): void {
     this.close();
+    this.#handshakeSentAt = undefined;
     this.#own = keys;
     this.#staticStatic = staticStatic;
   }

@@ -1,7 +1,7 @@
 import { socketAddressIp, type SocketAddress } from '../net/socket-address.ts';
 import type { Deadline } from '../sansio/agent.ts';
 import { encodeBase64 } from '../sansio/base64.ts';
-import type { Crypto } from '../sansio/crypto.ts';
+import { equalInConstantTime, type Crypto } from '../sansio/crypto.ts';
 import type { Instant } from '../sansio/instant.ts';
 import type { Log } from '../sansio/log.ts';
 import { BugError, failed, ok, unreachable, type Outcome } from '../sansio/outcome.ts';
@@ -125,9 +125,10 @@ export class Wireguard {
     this.#unixMsAtZero = unixMs - now;
   }
 
-  /** Changes our key pair: all sessions end. */
+  /** Changes our key pair: all sessions end. `wg` gives the same key with every file that it applies. */
   setPrivateKey(privateKey: Uint8Array, now: Instant): void {
     this.#lastNow = now;
+    if (equalInConstantTime(privateKey, this.#own.privateKey)) return;
     const { crypto, random } = this.#context;
     this.#own.privateKey.fill(0);
     this.#own = keyPairOf(crypto, privateKey);

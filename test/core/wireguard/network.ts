@@ -75,6 +75,7 @@ interface PathSession {
 
 export class Host {
   readonly wireguard: Wireguard;
+  readonly privateKey: Uint8Array;
   readonly publicKey: Uint8Array;
   address: SocketAddress;
   /** What happened, with its time. */
@@ -93,6 +94,7 @@ export class Host {
     const privateKey = new Uint8Array(32);
     random.fill(privateKey);
     this.address = at(address);
+    this.privateKey = privateKey;
     this.publicKey = crypto.x25519.publicKey(privateKey);
     const options = { crypto, random, log: nullLog, privateKey, unixMs };
     this.wireguard = new Wireguard(options, now);

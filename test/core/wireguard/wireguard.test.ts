@@ -355,6 +355,33 @@ await t.test('another private key ends all sessions and makes another identity',
   t.same(right.delivered, ['one', 'two']);
 });
 
+await t.test('after another private key a handshake waits for nothing', async (t) => {
+  const { network, left, right } = createPair();
+  left.send(TO_RIGHT, 'one', network.now);
+  network.run(100);
+  const privateKey = new Uint8Array(32).fill(42);
+  right.setPeer(TO_LEFT, { publicKey: crypto.x25519.publicKey(privateKey) }, network.now);
+  left.wireguard.setPrivateKey(privateKey, network.now);
+  left.settle(network.now);
+  left.send(TO_RIGHT, 'two', network.now);
+  network.run(100);
+  t.same(right.delivered, ['one', 'two']);
+});
+
+await t.test('the same private key again changes nothing', async (t) => {
+  const { network, left, right } = createPair();
+  left.send(TO_RIGHT, 'one', network.now);
+  network.run(100);
+  const before = left.sessions.size;
+  left.wireguard.setPrivateKey(left.privateKey.slice(), network.now);
+  left.settle(network.now);
+  t.equal(left.sessions.size, before);
+  t.equal(left.eventsOf('session-dropped').length, 0);
+  left.send(TO_RIGHT, 'two', network.now);
+  network.run(100);
+  t.same(right.delivered, ['one', 'two']);
+});
+
 await t.test('a private key that is the key of a peer silences that peer', async (t) => {
   const { network, left } = createPair();
   const privateKey = new Uint8Array(32).fill(43);
