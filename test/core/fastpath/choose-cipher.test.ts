@@ -60,22 +60,36 @@ await t.test('of two that are equally fast the first is chosen', async (t) => {
   t.equal(bench.choose([bench.cipher('a', 2), bench.cipher('b', 2)]).cipher?.name, 'a');
 });
 
-await t.test('batches of 64 full packets are measured, the cold start is not', async (t) => {
+await t.test('batches of 64 full packets are measured', async (t) => {
   const bench = new Bench();
   const lengths = new Set<number>();
   let largest = 0;
-  const cold = bench.cipher('cold', 1, {
-    onBatch(first, count) {
-      if (count === 1) return bench.pass(0.1);
-      largest = Math.max(largest, count);
-      for (let i = 0; i < count; i++) {
-        lengths.add(records.getUint32(first + i * MESSAGE_SIZE + MESSAGE_LENGTH, true));
-      }
-    },
-  });
-  t.same(bench.choose([cold]).trials, [{ name: 'cold', packetsPerSecond: 1_000_000 }]);
+  const onBatch = (first: number, count: number): void => {
+    largest = Math.max(largest, count);
+    if (count === 1) return; // also the self-test
+    for (let i = 0; i < count; i++) {
+      lengths.add(records.getUint32(first + i * MESSAGE_SIZE + MESSAGE_LENGTH, true));
+    }
+  };
+  bench.choose([bench.cipher('a', 1, { onBatch })]);
   t.equal(largest, 64);
   t.same([...lengths], [1420]);
+});
+
+await t.test('one that the engine compiles meanwhile is judged by its second turn', async (t) => {
+  const bench = new Bench();
+  let isCold = true;
+  const cold = bench.cipher('cold', 1, {
+    onBatch(_first, count) {
+      if (isCold) bench.pass(count * 0.005);
+    },
+  });
+  const onBatch = (): void => {
+    isCold = false;
+  };
+  const { cipher, trials } = bench.choose([cold, bench.cipher('warm', 2, { onBatch })]);
+  t.equal(cipher?.name, 'cold');
+  t.same(trials[0], { name: 'cold', packetsPerSecond: 1_000_000 });
 });
 
 await t.test('one that is missing, wrong or failing is reported and passed over', async (t) => {
@@ -110,8 +124,8 @@ await t.test('without any there is no choice', async (t) => {
   t.equal(bench.choose([{ name: 'missing', skip: 'gone' }]).cipher, undefined);
 });
 
-await t.test('all of it takes at most 10 ms with 10,000 packets a second and more', async (t) => {
-  for (const microseconds of [0.5, 1, 7, 25, 100]) {
+await t.test('all of it takes at most 10 ms with 3,000 packets a second and more', async (t) => {
+  for (const microseconds of [0.5, 1, 7, 25, 100, 300]) {
     const bench = new Bench();
     bench.choose(Array.from({ length: 8 }, (_, i) => bench.cipher(`${i}`, microseconds)));
     t.ok(bench.now <= 10, `${bench.now} ms with ciphers of ${microseconds} µs a packet`);
