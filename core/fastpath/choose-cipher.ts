@@ -38,7 +38,7 @@ export interface CipherChoice {
  * to do so. These say how long after the start a first and a second turn may begin; the last one takes
  * what is left of 10 ms.
  */
-const FIRST_TURNS: Millis = 4;
+const FIRST_TURNS: Millis = 3;
 const SECOND_TURNS: Millis = 8;
 const TURN: Millis = 0.75;
 /** Of the packets that are sealed and opened: the payload of a full one. */
