@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { cpus, release, totalmem } from 'node:os';
-import { version } from '../../openwrt/version.ts';
+import { commit, version } from '../../openwrt/version.ts';
 
 /** What the numbers depend on; nothing that names the machine. */
 export interface Machine {
@@ -25,6 +25,6 @@ export function describeMachine(): Machine {
     kernel: /^[\d.]+/.exec(release())?.[0] ?? 'unknown',
     system,
     node: process.version,
-    culvert: version,
+    culvert: `${version} (${commit})`,
   };
 }

@@ -167,7 +167,7 @@ async function startInFleet(lab: Lab, daemon: DaemonInLab, path: string): Promis
   await broker.waitFor(/running/, 10_000);
 
   const url = `mqtts://${VETH.b}:8883`;
-  const operatorKey = join(path, 'operator.key');
+  const operatorKey = join(path, 'signing.key');
   const keygen = await operate(lab, `keygen --out ${operatorKey} --json`);
   const { publicKey } = JSON.parse(keygen) as { publicKey: string };
   const keys = await daemon.keys();

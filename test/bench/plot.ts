@@ -38,13 +38,16 @@ export function plot(bench: Bench, samples: Samples, facts: RunFacts): string {
 
 const COLUMNS = 3;
 const HEADING = 64;
-const PANEL_WIDTH = 400;
+const PANEL_WIDTH = 440;
 const PANEL_HEADING = 24;
 const PANEL_GAP = 24;
 const BAR_PITCH = 20;
 const BAR_HEIGHT = 14;
-const LABEL_WIDTH = 170;
+const LABEL_WIDTH = 200;
 const VALUE_WIDTH = 60;
+
+/** What we compare with. */
+const OTHERS = /^(bare|wireguard-go|ip )/;
 
 function panel(
   { metric, measured }: { readonly metric: Metric; readonly measured: readonly Measured[] },
@@ -75,7 +78,7 @@ function bar({ subject, median, samples }: Measured, scale: number, x: number, y
   );
   const middle = y + BAR_HEIGHT / 2;
   const base = y + BAR_HEIGHT - 3;
-  const color = subject.startsWith('culvert') ? '#0b5c8a' : '#b8c4cc';
+  const color = OTHERS.test(subject) ? '#b8c4cc' : '#0b5c8a';
   return [
     text(left - 8, base, subject, 'text-anchor="end"'),
     `<rect x="${left}" y="${y}" width="${round(median * scale)}" height="${BAR_HEIGHT}" fill="${color}"/>`,

@@ -54,7 +54,9 @@ export function reportJson(bench: Bench, samples: Samples, facts: RunFacts): str
       .filter(({ measured }) => Number.isFinite(measured))
       .map((goal) => ({ ...goal, measured: rounded(goal.measured), isMet: isMet(goal) })),
   };
-  return `${JSON.stringify(report, undefined, 2)}\n`;
+  const lines = JSON.stringify(report, undefined, 2);
+  const onOneLine = lines.replace(/\[[\d\s.,e-]*\]/g, (numbers) => numbers.replace(/\s+/g, ' '));
+  return `${onOneLine}\n`;
 }
 
 export function baselineOf({ baseline }: Bench, samples: Samples): string | undefined {

@@ -6,6 +6,7 @@
 import { spawnSync } from 'node:child_process';
 import { chdir } from 'node:process';
 import { fileURLToPath } from 'node:url';
+import { commit, sourceDate, version } from '../../openwrt/build/version.mjs';
 import { install, missingPackages } from '../run/debian.mjs';
 import { installPackages, isInstalled } from '../run/npm.mjs';
 
@@ -46,6 +47,11 @@ await build({
   platform: 'node',
   format: 'esm',
   target: 'node20',
+  define: {
+    __VERSION__: JSON.stringify(version),
+    __COMMIT__: JSON.stringify(commit),
+    __SOURCE_DATE__: String(sourceDate),
+  },
   loader: { '.wasm': 'binary' },
   logLevel: 'warning',
 });

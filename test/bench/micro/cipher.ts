@@ -15,8 +15,9 @@ import { nullLog } from '../../../core/sansio/log.ts';
 import { CIPHERS, createFastPath, type FastPath } from '../../../openwrt/fast-path.ts';
 import { createNobleCrypto } from '../../../plugins/crypto-noble/index.ts';
 import { createNodeCrypto } from '../../../plugins/crypto-node/index.ts';
+import { loadNative } from '../../../plugins/platform-node/index.ts';
 import { more } from '../samples.ts';
-import type { Finding } from './micro-bench.ts';
+import { NATIVE_FILE, type Finding } from './micro-bench.ts';
 
 const LENGTHS = [64, 1420] as const;
 const OPERATIONS = ['seal', 'open'] as const;
@@ -36,12 +37,16 @@ const SLICES = 10;
 /** Every transport cipher that the daemon can take. */
 export function cipher(seconds: number): Finding[] {
   const crypto = createNodeCrypto(createNobleCrypto());
+  const loaded = loadNative(NATIVE_FILE);
+  const native = 'skip' in loaded ? undefined : loaded;
   const findings: Finding[] = [];
   const stages: Stage[] = [];
   for (const name of CIPHERS) {
     try {
       stages.push(
-        ...LENGTHS.map((length) => new Stage(createFastPath(crypto, nullLog, name), length)),
+        ...LENGTHS.map(
+          (length) => new Stage(createFastPath(crypto, nullLog, name, native), length),
+        ),
       );
     } catch (error) {
       findings.push({ subject: name, why: error instanceof Error ? error.message : String(error) });

@@ -1,5 +1,8 @@
 import type { Metric } from '../samples.ts';
 
+/** As `npm run build` makes it. */
+export const NATIVE_FILE = `dist/native/culvert-${process.arch}.node`;
+
 /** What a micro-benchmark prints: one value, or why there is none. */
 export type Finding =
   | { readonly subject: string; readonly metric: Metric; readonly value: number }

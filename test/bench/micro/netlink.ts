@@ -9,7 +9,7 @@ import { nullLog } from '../../../core/sansio/log.ts';
 import { createNetlink, ROUTE_PROTOCOL } from '../../../plugins/netlink/index.ts';
 import { createNative, createNodeClock } from '../../../plugins/platform-node/index.ts';
 import { less } from '../samples.ts';
-import type { Finding } from './micro-bench.ts';
+import { NATIVE_FILE, type Finding } from './micro-bench.ts';
 
 const add = less('add 10,000 routes', 'ms');
 const read = less('read 10,000 routes', 'ms');
@@ -52,8 +52,7 @@ function byIp(prefixes: readonly string[]): Finding[] {
 
 async function byCulvert(prefixes: readonly string[]): Promise<Finding[]> {
   const plugins = new Plugins(nullLog, createNodeClock());
-  const path = `dist/native/culvert-${process.arch}.node`;
-  plugins.start([createNative({ path }), createNetlink()]);
+  plugins.start([createNative({ path: NATIVE_FILE }), createNetlink()]);
   const api = plugins.find(links);
   if (api === undefined) throw new Error(plugins.skipped.map(({ why }) => why).join(', '));
   const wanted = { name: DEVICE, mtu: 1500, addresses: [], routes: prefixes.map(prefixOf) };

@@ -66,7 +66,7 @@ class PacketLoop {
   #next = 0;
 
   constructor(count: number) {
-    const { kernel, cipher } = createFastPath(crypto, nullLog);
+    const { kernel, cipher } = createFastPath(crypto, nullLog, 'wasm-simd');
     this.#view = new DataView(kernel.memory);
     this.#bytes = new Uint8Array(kernel.memory);
     this.#path = new PacketPath({

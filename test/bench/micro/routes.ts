@@ -10,6 +10,8 @@ const memory = less('memory a prefix', 'bytes');
 export const routeMetrics = [metricOf(4), metricOf(6), insertion, memory];
 
 const SIZES = [100, 10_000, 100_000] as const;
+/** Less memory than that of so many is lost in that of everything else. */
+const SMALLEST_TO_WEIGH = 10_000;
 /** Looked up in one call of the loop, each another address. */
 const ADDRESSES = 1024;
 
@@ -48,7 +50,7 @@ export function routes(seconds: number): Finding[] {
     return [
       ...lookups,
       { subject, metric: insertion, value: ((inserted - started) * 1e6) / size },
-      { subject, metric: memory, value: Math.max(bytes, 0) / size },
+      ...(size < SMALLEST_TO_WEIGH ? [] : [{ subject, metric: memory, value: bytes / size }]),
     ];
   });
 }
