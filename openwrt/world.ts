@@ -37,7 +37,7 @@ export class World implements Effects<Input, Event, Transmit, Command> {
   readonly #clock: Clock;
   readonly #onEvent: (event: Event) => void;
   #driver: Driver<Input, Event, Transmit, Command> | undefined;
-  #endMonitor: () => void = () => undefined;
+  #endMonitor: (() => void) | undefined;
 
   constructor(options: {
     readonly engine: Engine;
@@ -98,7 +98,8 @@ export class World implements Effects<Input, Event, Transmit, Command> {
 
   /** Stops delivering what happens outside. */
   detach(): void {
-    this.#endMonitor();
+    this.#endMonitor?.();
+    this.#endMonitor = undefined;
   }
 
   #openDevice({ name, mtu }: Extract<Command, { type: 'open-device' }>): CommandResult {
@@ -116,8 +117,7 @@ export class World implements Effects<Input, Event, Transmit, Command> {
   #applyLink({ link }: Extract<Command, { type: 'apply-link' }>) {
     const { links } = this.#reach;
     // Watching begins with the first link, before it is read: no change is missed in between.
-    this.#endMonitor();
-    this.#endMonitor = links.monitor(() => this.#driver?.input({ type: 'links-changed' }));
+    this.#endMonitor ??= links.monitor(() => this.#driver?.input({ type: 'links-changed' }));
     const applied = links.apply(link);
     if (applied.ok || applied.failures.length > 0) return applied.failures;
     return [{ object: 'interface', code: applied.why, message: applied.why }];

@@ -52,6 +52,11 @@ export class Application {
     else this.#next = target;
   }
 
+  /** Makes sure of what runs; a target that is being applied does that anyway. */
+  assert(): void {
+    if (this.#state.type === 'idle' && this.#running !== undefined) this.#open(this.#running);
+  }
+
   /** Sets the firewall mark of the sockets; they are bound anew with the next target. */
   setMark(mark: number | undefined): void {
     this.#mark = mark;

@@ -48,6 +48,12 @@ export interface EngineOptions {
 const STATE_INTERVAL: Millis = 5_000;
 
 /**
+ * From a change of the network to our look at it: changes come in bursts, a look costs some dumps, and
+ * an interface that was removed is being made again meanwhile.
+ */
+const ASSERT_DELAY: Millis = 50;
+
+/**
  * The daemon without the world: takes inputs, batches of packets and the time; gives datagrams,
  * commands and events. See `SansIo` for the contract.
  */
@@ -71,6 +77,7 @@ export class Engine {
   #listenPort = 0;
   #broker: { readonly broker: string; readonly protocol: '5' | '3.1.1' } | undefined;
   #stateDue: Instant | undefined;
+  #assertDue: Instant | undefined;
   #unix: { readonly ms: number; readonly at: Instant };
   #lastNow: Instant;
 
@@ -119,7 +126,7 @@ export class Engine {
         this.#onUapiSet(input.request, now);
         break;
       case 'links-changed':
-        if (this.#running !== undefined) this.#application.apply(this.#running);
+        this.#assertDue ??= after(now, ASSERT_DELAY);
         break;
       case 'stop':
         this.#fleet?.handleInput(input, now);
@@ -163,6 +170,7 @@ export class Engine {
     if (this.#stateDue !== undefined && this.#stateDue <= now) this.#compareState(now);
     const again = this.#attempts.handleTimeout(now);
     if (again !== undefined) this.#application.apply(again);
+    if (this.#assertDue !== undefined && this.#assertDue <= now) this.#assert();
     this.#drainChildren(now);
   }
 
@@ -198,6 +206,7 @@ export class Engine {
       this.#endpoints.pollTimeout(),
       this.#fleet?.pollTimeout(),
       this.#stateDue === undefined ? undefined : { at: this.#stateDue, reason: 'fleet state' },
+      this.#assertDue === undefined ? undefined : { at: this.#assertDue, reason: 'assert' },
       this.#attempts.pollTimeout(),
     );
   }
@@ -258,6 +267,11 @@ export class Engine {
     }
     const configuration = configurationAfterUapi(this.#running.configuration, request);
     this.#application.apply({ ...this.#running, configuration });
+  }
+
+  #assert(): void {
+    this.#assertDue = undefined;
+    this.#application.assert();
   }
 
   #apply(target: Target): void {

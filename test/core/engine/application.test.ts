@@ -89,6 +89,24 @@ await t.test('an address that the kernel refuses is reported, and the rest runs'
   });
 });
 
+await t.test('what runs is asserted again, but never in the way of a newer one', async (t) => {
+  const application = running();
+  application.assert();
+  t.match(application.pollEvent(), { type: 'peers-due' });
+  t.match(application.pollCommand(), { type: 'apply-link' });
+  application.handleResult({ type: 'link-applied', failures: [] });
+  drain(application);
+  const newer = target({ listenPort: 1234 });
+  application.apply(newer);
+  application.assert();
+  application.handleResult({ type: 'listening', outcome: { ok: true, value: LISTENING } });
+  drain(application);
+  application.handleResult({ type: 'link-applied', failures: [] });
+  t.match(application.pollEvent(), { type: 'finished', target: newer });
+  t.equal(application.pollCommand(), undefined);
+  new Application().assert();
+});
+
 await t.test('of targets that arrive while one is applied only the newest follows', async (t) => {
   const application = running();
   application.apply(target({ mtu: 1300 }));
@@ -120,6 +138,7 @@ await t.test('the allowed IPs of all peers become routes, but for a default rout
 });
 
 interface Wanted {
+  readonly name?: string;
   readonly mtu?: number;
   readonly listenPort?: number;
   readonly addresses?: readonly string[];
