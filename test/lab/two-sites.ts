@@ -125,9 +125,9 @@ export class TwoSites {
     return new Pings(running);
   }
 
-  /** Three pings; the first may wait for a handshake. */
+  /** Two pings; the first may wait for a handshake. */
   async ping(t: Test, from: string, to: string): Promise<void> {
-    const command = ['ping', '-n', '-c', '3', '-i', '0.2', '-W', '10', to];
+    const command = ['ping', '-n', '-c', '2', '-i', '0.05', '-W', '10', to];
     const { code, stdout } = await this.lab.exec(from, command, { timeoutMs: 40_000 });
     t.equal(code, 0, `${to} answers ${from}${code === 0 ? '' : `: ${stdout}`}`);
   }

@@ -56,7 +56,7 @@ await t.test('wg steers the running daemon', { skip }, async (t) => {
     t.same([key, psk, keepalive], [b.publicKey, '(none)', 'off']);
     t.same([endpoint, allowedIps], [b.endpoints.ipv4, `${b.ipv4}/32,${b.ipv6}/128`]);
     t.ok(Math.abs(Number(handshake) - Date.now() / 1000) < 60, 'the handshake was just now');
-    t.ok(Number(received) >= 3 * 84 && Number(sent) >= 3 * 84, 'the pings were counted');
+    t.ok(Number(received) >= 2 * 84 && Number(sent) >= 2 * 84, 'the pings were counted');
   });
 
   await t.test('wg showconf is taken back by setconf and syncconf', async (t) => {
