@@ -4,7 +4,7 @@ import type { Target } from './application.ts';
 import type { Failure } from './event.ts';
 
 /** What stood in the way of a configuration, such as a taken port, may be gone after this. */
-const RETRY_INTERVAL: Millis = 10_000;
+const RETRY_INTERVAL: Millis = 5_000;
 
 /**
  * Remembers how the attempts at configurations ended: what is worth telling, what `lastError` says, and
