@@ -123,6 +123,44 @@ await t.test('what another program takes away comes back', { skip }, async (t) =
   );
 });
 
+await t.test(
+  'what cannot be is named, the rest runs, and it is made up for',
+  { skip },
+  async (t) => {
+    const sites = await TwoSites.create(t, 'dmn-short', { lans: true });
+    const { a, b, lab } = sites;
+    for (const site of [a, b]) site.daemon.configure(sites.configurationOf(site));
+    const [network = ''] = b.lan.networks;
+    await lab.exec('a', ['sysctl', '-w', 'net.ipv6.conf.default.disable_ipv6=1']);
+    await lab.ip('a', `route add ${network} via 10.9.0.2`);
+    const running = a.daemon.spawn();
+    await b.daemon.start();
+    const [line] = await running.waitFor(/.*configuration failed.*/, 15_000);
+    t.match(JSON.parse(line), { severity: 'warn', running: true });
+    await sites.ping(t, 'a', b.ipv4);
+    const { lastError, phase } = await a.daemon.status();
+    t.equal(phase, 'running');
+    t.match(lastError, `address ${a.ipv6}/128: IPv6 is disabled on ${a.device}`);
+    t.match(lastError, `route ${network}: a route of another program is in its place`);
+
+    const lines = running.lines.length;
+    await lab.ip('a', 'address add 192.0.2.7/32 dev lo');
+    await lab.ip('a', `route del ${network} via 10.9.0.2`);
+    await eventually(
+      () => lab.ip('a', `route show ${network}`),
+      (route) => route.includes(a.device),
+      10_000,
+    );
+    await sites.ping(t, 'host-a', b.lan.ipv4);
+    await lab.exec('a', ['sysctl', '-w', `net.ipv6.conf.${a.device}.disable_ipv6=0`]);
+    await lab.ip('a', 'address add 192.0.2.8/32 dev lo');
+    await running.waitFor(/configuration applied/, 10_000);
+    t.equal((await a.daemon.status()).lastError, undefined);
+    await sites.ping(t, 'a', b.ipv6);
+    t.ok(running.lines.length - lines <= 3, 'each change is told once');
+  },
+);
+
 await t.test('a name taken while the interface is gone is waited for', { skip }, async (t) => {
   const { sites, running } = await start(t, 'dmn-usurp');
   const { a, b, lab } = sites;
