@@ -127,6 +127,8 @@ export class Tunnel {
   #staticStatic: Uint8Array | undefined;
   #endpoint: SocketAddress | undefined;
   #attempt: Attempt = { type: 'none' };
+  /** Whether a session was asked for while nobody knew where the peer is. */
+  #isWanted = false;
   #handshakeSentAt: Instant | undefined;
   #initiationReceivedAt: Instant | undefined;
   #greatestTimestamp: Uint8Array = new Uint8Array(TIMESTAMP_LENGTH);
@@ -293,10 +295,11 @@ export class Tunnel {
     }
   }
 
-  /** Starts an attempt to get a session, unless one is under way or there is no endpoint. */
+  /** Starts an attempt to get a session, unless one is under way; without an endpoint once there is one. */
   requestHandshake(now: Instant): void {
-    if (this.#attempt.type !== 'none') return;
-    if (this.#endpoint === undefined || this.#staticStatic === undefined) return;
+    if (this.#attempt.type !== 'none' || this.#staticStatic === undefined) return;
+    this.#isWanted = this.#endpoint === undefined;
+    if (this.#isWanted) return;
     const sentAt = this.#handshakeSentAt;
     if (sentAt === undefined || elapsed(sentAt, now) >= REKEY_TIMEOUT) {
       this.#sendInitiation(now);
@@ -314,7 +317,7 @@ export class Tunnel {
     if (presharedKey !== undefined) this.#presharedKey.set(presharedKey);
     if (endpoint !== undefined && endpoint !== this.#givenEndpoint) {
       this.#moveTo(endpoint);
-      this.#repeatInitiation(now);
+      this.#tryThere(now);
     }
     this.#givenEndpoint = endpoint;
     if (persistentKeepalive !== this.#persistentKeepalive) {
@@ -328,7 +331,7 @@ export class Tunnel {
   setEndpoint(endpoint: SocketAddress | undefined, now: Instant): void {
     if (endpoint === this.#endpoint) return;
     this.#endpoint = endpoint;
-    this.#repeatInitiation(now);
+    this.#tryThere(now);
   }
 
   /** Takes another key pair of ours: all sessions end, and the next one may begin at once. */
@@ -391,6 +394,12 @@ export class Tunnel {
     this.#timers.onInitiationSent(now);
   }
 
+  /** Makes use of an endpoint that was given: for the attempt under way, or for one that waits for it. */
+  #tryThere(now: Instant): void {
+    if (this.#isWanted) this.requestHandshake(now);
+    else this.#repeatInitiation(now);
+  }
+
   /**
    * Sends the next initiation of the attempt at once, as the last one went to another endpoint.
    *
@@ -427,6 +436,7 @@ export class Tunnel {
     const { outputs } = this.#context;
     const { localIndex, role } = session;
     this.#endAttempt();
+    this.#isWanted = false;
     this.#lastHandshakeUnixMs = this.#context.unixMs(now);
     outputs.event({ type: 'session-activated', peer, localIndex });
     const began = role === 'initiator' ? (this.#handshakeSentAt ?? now) : session.createdAt;

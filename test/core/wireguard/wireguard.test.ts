@@ -1,7 +1,11 @@
 import t from 'tap';
-import { instantAt } from '../../../core/sansio/instant.ts';
+import { instantAt, type Instant } from '../../../core/sansio/instant.ts';
 import { nullLog } from '../../../core/sansio/log.ts';
-import { Wireguard, type WireguardEvent } from '../../../core/wireguard/wireguard.ts';
+import {
+  Wireguard,
+  type PeerSettings,
+  type WireguardEvent,
+} from '../../../core/wireguard/wireguard.ts';
 import {
   at,
   createPair,
@@ -202,6 +206,43 @@ await t.test('without an endpoint nothing is sent and nothing is waited for', as
   left.wireguard.requestHandshake(TO_RIGHT, network.now);
   t.equal(left.sent.length, 0);
   t.equal(left.wireguard.pollTimeout(), undefined);
+});
+
+await t.test('what waits for an endpoint goes as soon as there is one', async (t) => {
+  const give: Record<string, (left: Host, right: Host, now: Instant) => void> = {
+    resolved: (left, right, now) => left.wireguard.setEndpoint(TO_RIGHT, right.address, now),
+    configured: (left, right, now) =>
+      left.setPeer(TO_RIGHT, right, now, { endpoint: right.address }),
+  };
+  for (const [how, giveEndpoint] of Object.entries(give)) {
+    const { network, left, right } = createPairWithoutEndpoint();
+    left.send(TO_RIGHT, 'one', network.now);
+    network.run(1000);
+    giveEndpoint(left, right, network.now);
+    left.settle(network.now);
+    network.run(100);
+    t.same(right.delivered, ['one'], how);
+  }
+});
+
+await t.test('a persistent keepalive that waits for an endpoint does so too', async (t) => {
+  const { network, left, right } = createPairWithoutEndpoint({ persistentKeepalive: 25 });
+  network.run(1000);
+  left.wireguard.setEndpoint(TO_RIGHT, right.address, network.now);
+  left.settle(network.now);
+  network.run(100);
+  t.equal(left.sessions.size, 1);
+});
+
+await t.test('a peer that came by itself meanwhile is not asked again', async (t) => {
+  const { network, left, right } = createPairWithoutEndpoint();
+  left.send(TO_RIGHT, 'one', network.now);
+  right.send(TO_LEFT, 'two', network.now);
+  network.run(1000);
+  t.same(right.delivered, ['one']);
+  left.wireguard.setEndpoint(TO_RIGHT, at('203.0.113.9:1'), network.now);
+  left.settle(network.now);
+  t.equal(left.sentTimes(1).length, 0);
 });
 
 await t.test('a preshared key that differs is named, and ends nothing early', async (t) => {
@@ -584,4 +625,18 @@ function countingCrypto() {
     crypto: { ...crypto, x25519 },
     countSharedSecrets: () => sharedSecrets,
   };
+}
+
+/** A pair of which the left does not know where the right is. */
+function createPairWithoutEndpoint(settings: Partial<PeerSettings> = {}): {
+  network: Network;
+  left: Host;
+  right: Host;
+} {
+  const network = new Network();
+  const left = network.addHost('192.0.2.1:51820', 1);
+  const right = network.addHost('192.0.2.2:51820', 2);
+  left.setPeer(TO_RIGHT, right, network.now, settings);
+  right.setPeer(TO_LEFT, left, network.now, { endpoint: left.address });
+  return { network, left, right };
 }
