@@ -16,7 +16,10 @@ export async function runFiles(files, { jobs, timeoutSeconds }) {
   );
   const parser = new Parser();
   let results = [];
-  parser.on('child', (file) => file.on('assert', (result) => results.push(result)));
+  parser.on('child', (file) => {
+    file.on('assert', (result) => results.push(result));
+    file.on('child', (test) => eachSkipIn(test, (result) => results.push(result)));
+  });
   parser.on('assert', (file) => {
     if (results.length === 0 || (!file.ok && results.every(isGood))) results.push(file);
     const failed = results.filter((result) => !isGood(result));
@@ -39,6 +42,12 @@ export async function runFiles(files, { jobs, timeoutSeconds }) {
     counts.failed++;
   }
   return counts;
+}
+
+/** A test that passes although a part of it was skipped must not hide that. */
+function eachSkipIn(test, onSkip) {
+  test.on('assert', (result) => isSkipped(result) && onSkip(result));
+  test.on('child', (inner) => eachSkipIn(inner, onSkip));
 }
 
 function isSkipped({ skip, todo }) {
