@@ -6,7 +6,6 @@ import type { Crypto } from '../core/sansio/crypto.ts';
 import type { Log } from '../core/sansio/log.ts';
 import { decodeUtf8, encodeUtf8 } from '../core/sansio/utf8.ts';
 import { nodeRandom } from '../plugins/platform-node/index.ts';
-import { CommandError } from './exit-code.ts';
 import type { Identity } from './identity.ts';
 import { readStateFile } from './state-file.ts';
 import { builtAtMs, version } from './version.ts';
@@ -35,7 +34,7 @@ export function fleetOptions(
     operatorKeys,
     signingKey: own.identity.signingKey,
     kept: desired,
-    bootId: nextBootId(own.store, own.unixMs),
+    bootId: nextBootId(own.store, own.unixMs, own.log),
     clockFloorMs: builtAtMs,
     software: version,
     unixMs: own.unixMs,
@@ -46,15 +45,17 @@ export function fleetOptions(
 }
 
 /**
- * Counts this start. Without it what the device says could be replayed, so it must be kept. Where the
- * counter is damaged it goes on from the seconds of the calendar, which no count of starts reaches.
+ * Counts this start: without it what the device says could be replayed. Where the counter is damaged it
+ * goes on from the seconds of the calendar, which no count of starts reaches; where it cannot be kept it
+ * is these seconds, because a full flash must not cost a router its tunnel.
  */
-function nextBootId(store: Files, unixMs: number): number {
+function nextBootId(store: Files, unixMs: number, log: Log): number {
   const stored = readStateFile(store, BOOT_COUNTER);
   const text = stored === undefined ? '0' : (decodeUtf8(stored) ?? '').trim();
-  const last = /^\d{1,12}$/.test(text) ? Number(text) : Math.floor(unixMs / 1000);
-  const next = last + 1;
+  const seconds = Math.floor(unixMs / 1000);
+  const next = (/^\d{1,12}$/.test(text) ? Number(text) : seconds) + 1;
   const written = store.write(BOOT_COUNTER, encodeUtf8(`${next}\n`));
   if (written.ok) return next;
-  throw new CommandError('failure', 'cannot write the boot counter: is the state directory full?');
+  log.warn('this start is not counted: is the state directory full?');
+  return Math.max(next, seconds);
 }
