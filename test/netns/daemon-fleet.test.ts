@@ -1,4 +1,4 @@
-import { readFileSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import type { Status } from '../../core/engine/status.ts';
@@ -66,6 +66,11 @@ class Scene {
     await this.#watch?.stop();
     this.#broker?.signal('SIGKILL');
     await this.#broker?.ended;
+  }
+
+  /** It holds the connections and says nothing. */
+  freezeBroker(): void {
+    this.#broker?.signal('SIGSTOP');
   }
 
   startDevice(): Running {
@@ -158,9 +163,6 @@ await t.test('a device of a fleet', { skip }, async (t) => {
     t.match(pushed.stdout, /"phase":"applied".*"appliedVersion":2/);
     await sites.ping(t, 'a', b.ipv4);
     t.match(await a.daemon.status(), { phase: 'running', fleet: { version: 2 } });
-    const up = says('state', { id: 'site-b', path: 'direct' });
-    const [line] = await scene.watch.waitFor(up, 20_000);
-    t.match(line, '"verified":true');
   });
 
   await t.test('refuses what is not for it or not from its operator', async (t) => {
@@ -201,6 +203,12 @@ await t.test('a device of a fleet', { skip }, async (t) => {
     }
     const { sent, lost } = await pings.end();
     t.ok(lost <= 1, `${lost} of ${sent} pings were lost`);
+  });
+
+  await t.test('tells the fleet of its tunnels', async (t) => {
+    const up = says('state', { id: 'site-b', path: 'direct' });
+    const [line] = await scene.watch.waitFor(up, 20_000);
+    t.match(line, '"verified":true');
   });
 
   await t.test('says which value cannot be, and tries again until it can', async (t) => {
@@ -260,9 +268,23 @@ await t.test('a device of a fleet', { skip }, async (t) => {
     await scene.watch.waitFor(says('presence', { state: 'stopped' }), 10_000);
   });
 
-  await t.test('runs on what it kept where there is no broker', async (t) => {
-    await scene.stopBroker();
+  await t.test('ends in time although the broker is frozen', async (t) => {
     running = scene.startDevice();
+    await running.waitFor(/connected to a broker/, 20_000);
+    scene.freezeBroker();
+    const asked = performance.now();
+    running.signal('SIGTERM');
+    t.equal(await running.ended, 0);
+    const tookMs = performance.now() - asked;
+    t.ok(tookMs < 2000, `it took ${tookMs.toFixed(0)} ms`);
+  });
+
+  await t.test('runs on what it kept, without a broker and on a full flash', async (t) => {
+    await scene.stopBroker();
+    // A folder in its place makes the counter of starts as impossible to write as a full flash does.
+    mkdirSync(join(a.daemon.directory, '.boot.unfinished'));
+    running = scene.startDevice();
+    await running.waitFor(/this start is not counted/, 15_000);
     await running.waitFor(/configuration applied/, 15_000);
     await sites.ping(t, 'a', b.ipv4);
     t.match(await a.daemon.status(), { phase: 'running', fleet: { version: 3 } });
