@@ -28,7 +28,7 @@ export interface Configuration {
 
 export interface InterfaceConfiguration {
   readonly name: string;
-  /** Bytes, 1280 to 65535. */
+  /** Bytes, 1280 to 65440. */
   readonly mtu: number;
   /** UDP port, 1 to 65535. */
   readonly listenPort: number;
@@ -73,7 +73,7 @@ const interfaceSchema = v.strictObject({
     v.description('Name of the tunnel interface.'),
   ),
   mtu: v.pipe(
-    v.optional(wholeNumber(1280, 65_535), DEFAULTS.mtu),
+    v.optional(wholeNumber(1280, LIMITS.mtu), DEFAULTS.mtu),
     v.description('Largest packet in the tunnel, in bytes.'),
   ),
   listenPort: v.pipe(

@@ -17,6 +17,8 @@ export const LIMITS = {
   /** Bytes of a document on the wire; local ones are held to it too. */
   documentBytes: 262_144,
   peers: 2048,
+  /** Bytes: what a UDP datagram holds, less WireGuard's 32 and a channel header, and a little to spare. */
+  mtu: 65_440,
   allowedIps: 256,
   interfaceAddresses: 16,
   brokers: 8,

@@ -51,12 +51,12 @@ await t.test('each wrong value is refused with its path', async (t) => {
     [
       'MTU low',
       (d) => (d.interface.mtu = 1279),
-      'interface.mtu: must be a whole number from 1280 to 65535',
+      'interface.mtu: must be a whole number from 1280 to 65440',
     ],
     [
       'MTU high',
-      (d) => (d.interface.mtu = 65_536),
-      'interface.mtu: must be a whole number from 1280 to 65535',
+      (d) => (d.interface.mtu = 65_441),
+      'interface.mtu: must be a whole number from 1280 to 65440',
     ],
     ['MTU text', (d) => (d.interface.mtu = '1408'), 'interface.mtu: must be a number'],
     ['MTU null', (d) => (d.interface.mtu = null), 'interface.mtu: must be a number'],

@@ -14,6 +14,7 @@ import {
   SEND_SEGMENT,
   SEND_SIZE,
 } from '../../../core/fastpath/layout.ts';
+import { LIMITS } from '../../../core/config/defaults.ts';
 import { createPortableCipher } from '../../../core/fastpath/portable-cipher.ts';
 import { MOST_STAGED_BYTES, MOST_STAGED_PER_PEER } from '../../../core/fastpath/staging.ts';
 import { createTwinKernel } from '../../../core/fastpath/twin/kernel.ts';
@@ -356,6 +357,7 @@ await t.test('a caller that is wrong hears of it', async (t) => {
     BugError,
   );
   t.throws(() => path.setMtu(100), BugError);
+  t.doesNotThrow(() => path.setMtu(LIMITS.mtu), 'whatever a configuration may ask for is possible');
   t.throws(() => path.setPath(0, { fd: 1, remote: REMOTE, channel: 0x5000 }), BugError);
 });
 
