@@ -42,6 +42,9 @@ export type CipherName = (typeof CIPHERS)[number];
 /**
  * Returns a packet path: WebAssembly or its portable twin, with the fastest cipher that passes its
  * self-test. `wanted` takes another cipher; throws `CommandError` where this machine lacks it.
+ *
+ * OpenSSL, which has assembly for every processor that we support, is taken without comparing: trying
+ * the others makes the engine compile them, which costs 4 MB for good.
  */
 export function createFastPath(
   crypto: Crypto,
@@ -54,17 +57,20 @@ export function createFastPath(
   const kernel = 'skip' in compiled ? createTwinKernel() : compiled.kernel;
   const arena = kernel.memory;
   const noble = createNobleCrypto();
-  const candidates: readonly CipherCandidate[] = [
-    named('openssl', native === undefined ? NO_NATIVE : createOpensslCipher(native, arena)),
+  const openssl = named(
+    'openssl',
+    native === undefined ? NO_NATIVE : createOpensslCipher(native, arena),
+  );
+  const others: readonly CipherCandidate[] = [
     named('wasm', 'skip' in compiled ? compiled : compiled.cipher),
     createPortableCipher(crypto.name, crypto.chacha20poly1305, arena),
     createPortableCipher(noble.name, noble.chacha20poly1305, arena),
   ];
-  const { cipher, trials } = chooseCipher(
-    wanted === undefined ? candidates : candidates.filter(({ name }) => name === wanted),
-    arena,
-    () => performance.now(),
-  );
+  const isSure = wanted === undefined && !('skip' in openssl);
+  const candidates = isSure
+    ? [openssl, ...others.map(({ name }) => ({ name, skip: 'not compared with openssl' }))]
+    : [openssl, ...others].filter(({ name }) => name === (wanted ?? name));
+  const { cipher, trials } = chooseCipher(candidates, arena, () => performance.now());
   if (cipher === undefined) throw noCipher(trials, wanted);
   const report = {
     kernel: 'skip' in compiled ? 'portable' : 'wasm',
