@@ -1,6 +1,6 @@
 import t from 'tap';
 import { Driver, type Effects } from '../../../core/plugin/driver.ts';
-import { FlightRecorder } from '../../../core/plugin/flight-recorder.ts';
+import { FlightRecorder, MOST_RECORDED_BYTES } from '../../../core/plugin/flight-recorder.ts';
 import { instantAt } from '../../../core/sansio/instant.ts';
 import { nullLog } from '../../../core/sansio/log.ts';
 import { replayCalls } from '../../sim/recording.ts';
@@ -34,6 +34,23 @@ await t.test('the flight recorder keeps the newest inputs in order', async (t) =
   for (const input of [3, 4, 5]) recorder.record(input, instantAt(input));
   t.same(recorder.inputs(), [recorded(3), recorded(4), recorded(5)]);
   t.notOk(recorder.complete);
+});
+
+await t.test('large messages push older inputs out of the flight recorder', async (t) => {
+  const recorder = new FlightRecorder<unknown>(1024);
+  const message = (length: number) => ({ event: { payload: new Uint8Array(length) } });
+  for (let i = 0; i < 100; i++) recorder.record(message(2 ** 20), instantAt(i));
+  t.equal(recorder.inputs().length, MOST_RECORDED_BYTES / 2 ** 20);
+  t.equal(recorder.inputs().at(-1)?.now, 99);
+  t.notOk(recorder.complete);
+  recorder.record(message(MOST_RECORDED_BYTES + 1), instantAt(100));
+  t.same(
+    recorder.inputs().map(({ now }) => now),
+    [100],
+    'the newest stays',
+  );
+  for (let i = 101; i < 111; i++) recorder.record(message(1), instantAt(i));
+  t.equal(recorder.inputs().length, 10);
 });
 
 await t.test('the driver records what it hands in, results of commands included', async (t) => {
