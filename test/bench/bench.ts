@@ -20,6 +20,8 @@ const QUICK_RESULTS = 'dist/bench/results';
 
 const HELP = `npm run bench -- [options]
 
+Measures, in about half an hour on two cores, and prints medians and ratios.
+
   --quick              one short round, to see that everything works; results go to ${QUICK_RESULTS}
   --only NAME          this bench alone, may be given more than once: ${BENCHES.map(({ name }) => name).join(', ')}
   --contestant WORD    only tunnels whose name holds the word, may be given more than once
@@ -30,6 +32,10 @@ const HELP = `npm run bench -- [options]
 
 /** Runs the benches; returns the exit code, which does not depend on any number. */
 export async function bench(parameters: readonly string[]): Promise<number> {
+  if (parameters.includes('--help')) {
+    console.log(HELP);
+    return 0;
+  }
   const options = parseOptions(parameters);
   if (options === undefined) return 2;
   const { rounds, seconds, out } = options;
@@ -66,6 +72,15 @@ interface Options {
 
 /** Returns `undefined` after having said what is wrong, or what there is. */
 function parseOptions(parameters: readonly string[]): Options | undefined {
+  try {
+    return optionsOf(parameters);
+  } catch (error) {
+    console.error(`${error instanceof Error ? error.message : String(error)}\n\n${HELP}`);
+    return undefined;
+  }
+}
+
+function optionsOf(parameters: readonly string[]): Options {
   const { values } = parseArgs({
     args: [...parameters],
     options: {
@@ -75,18 +90,14 @@ function parseOptions(parameters: readonly string[]): Options | undefined {
       rounds: { type: 'string' },
       seconds: { type: 'string' },
       out: { type: 'string' },
-      help: { type: 'boolean', default: false },
     },
   });
   const { quick, only } = values;
   const unknown = only.filter((name) => !BENCHES.some((one) => one.name === name));
   const rounds = Number(values.rounds ?? (quick ? 1 : 3));
   const seconds = Number(values.seconds ?? (quick ? 1 : 5));
-  if (values.help || unknown.length > 0 || !(rounds >= 1) || !(seconds >= 1)) {
-    for (const name of unknown) console.error(`there is no bench '${name}'\n`);
-    console.error(HELP);
-    return undefined;
-  }
+  if (unknown.length > 0) throw new Error(`there is no bench '${unknown.join("', '")}'`);
+  if (!(rounds >= 1 && seconds >= 1)) throw new Error('--rounds and --seconds are from 1 on');
   return {
     benches: BENCHES.filter(({ name }) => only.length === 0 || only.includes(name)),
     contestants: values.contestant,

@@ -49,7 +49,7 @@ export function reportJson(bench: Bench, samples: Samples, facts: RunFacts): str
         samples: values.map(rounded),
       })),
     })),
-    notMeasured: samples.failures,
+    notMeasured: samples.failures.map(({ subject, why }) => ({ subject, why: impersonal(why) })),
     goals: goals
       .filter(({ measured }) => Number.isFinite(measured))
       .map((goal) => ({ ...goal, measured: rounded(goal.measured), isMet: isMet(goal) })),
@@ -73,6 +73,11 @@ function goalRow(goal: Goal): string[] {
 
 function isMet({ measured, wanted }: Goal): boolean {
   return 'atLeast' in wanted ? measured >= wanted.atLeast : measured <= wanted.atMost;
+}
+
+/** Without addresses and paths of the machine. */
+function impersonal(text: string): string {
+  return text.replace(/(\w+:\/)?\/\S+/g, '…');
 }
 
 /** Five digits: more is noise. */

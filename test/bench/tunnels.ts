@@ -100,8 +100,11 @@ function goals(samples: Samples): readonly Goal[] {
 async function findContestants(context: BenchContext): Promise<readonly Contestant[]> {
   const { directory, contestants: wanted } = context;
   const found: Contestant[] = [bareVeth];
-  for (const find of [installedWireguardGo, backportedWireguardGo]) {
-    await attempt(context, `wireguard-go (${find.name})`, async () => {
+  for (const [origin, find] of [
+    ['installed', installedWireguardGo],
+    ['backports', backportedWireguardGo],
+  ] as const) {
+    await attempt(context, `wireguard-go (${origin})`, async () => {
       const { version, program } = find();
       const isNew = !found.some(({ name }) => name.endsWith(version));
       if (isNew) found.push(wireguardGo(version, program, directory));

@@ -60,6 +60,8 @@ function fetch(): WireguardGoProgram {
       'Dir::Etc::sourceparts=-',
       `Dir::State::lists=${directory}/lists`,
       `Dir::Cache=${directory}`,
+      // Otherwise a mirror that does not answer is a warning.
+      'APT::Update::Error-Mode=any',
       // The folder is ours alone, which the user of apt's sandbox cannot enter.
       'APT::Sandbox::User=root',
     ].flatMap((option) => ['-o', option]);
