@@ -8,7 +8,9 @@ import type { UapiPeerSet, UapiSet } from '../wireguard/uapi.ts';
 
 /**
  * Returns the configuration that `wg set` asks for, so that it is applied like any other: by its
- * difference to the running one. Keys of the interface are not part of a configuration.
+ * difference to the running one, and lasts until the next one. Keys of the interface are not part of a
+ * configuration. Allowed IPs become routes here as everywhere, which wg-quick does elsewhere; a default
+ * route never does.
  */
 export function configurationAfterUapi(running: Configuration, request: UapiSet): Configuration {
   const peers = new Map<string, PeerConfiguration>();

@@ -63,9 +63,9 @@ class Scene {
   }
 
   async stopBroker(): Promise<void> {
-    await this.#watch?.stop();
     this.#broker?.signal('SIGKILL');
     await this.#broker?.ended;
+    await this.#watch?.stop();
   }
 
   /** It holds the connections and says nothing. */
