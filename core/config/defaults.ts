@@ -10,9 +10,6 @@ export const DEFAULTS = {
   logLevel: 'info',
 } as const;
 
-/** The private key stands in this file of the state directory and never in a document. */
-export const WIREGUARD_KEY_FILE = 'wireguard.key';
-
 export const LIMITS = {
   /** Bytes of a document on the wire; local ones are held to it too. */
   documentBytes: 262_144,

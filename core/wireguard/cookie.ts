@@ -12,9 +12,6 @@ import {
 } from './constants.ts';
 import { encodeCookieReply, macsOf, type CookieReply } from './messages.ts';
 
-/** How far the MACs of a handshake message vouch for it. */
-export type MacState = 'invalid' | 'valid-without-cookie' | 'valid-with-cookie';
-
 /**
  * Checks the MACs of the handshake messages that we receive, and makes cookies (whitepaper §5.4.4,
  * §5.4.7): mac1 proves that the sender knows our public key, mac2 that it gets what is sent to its
