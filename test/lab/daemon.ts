@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import type { Status } from '../../core/engine/status.ts';
 import type { CommandResult, Lab, Running } from './namespaces.ts';
 
-const CULVERT: readonly string[] = [process.execPath, 'dist/culvert.cjs'];
+const BUNDLE = 'dist/culvert.cjs';
 
 export interface Keys {
   /** base64 */
@@ -17,6 +17,8 @@ export class DaemonInLab {
   readonly #namespace: string;
   readonly directory: string;
   readonly socket: string;
+  /** For the engine of the daemon, such as `--trace-gc`. */
+  nodeFlags: readonly string[] = [];
   #running: Running | undefined;
 
   /** `directory` is made; state, socket and configuration lie in it. */
@@ -50,7 +52,14 @@ export class DaemonInLab {
 
   spawnWith(...options: readonly string[]): Running {
     const own = ['--state-dir', this.directory, '--socket', this.socket];
-    this.#running = this.#lab.spawn(this.#namespace, [...CULVERT, 'run', ...own, ...options]);
+    this.#running = this.#lab.spawn(this.#namespace, [
+      process.execPath,
+      ...this.nodeFlags,
+      BUNDLE,
+      'run',
+      ...own,
+      ...options,
+    ]);
     return this.#running;
   }
 
@@ -72,7 +81,7 @@ export class DaemonInLab {
 
   /** Runs another command of the bundle in the namespace. */
   async command(...parameters: readonly string[]): Promise<CommandResult> {
-    return this.#lab.exec(this.#namespace, [...CULVERT, ...parameters]);
+    return this.#lab.exec(this.#namespace, [process.execPath, BUNDLE, ...parameters]);
   }
 }
 
