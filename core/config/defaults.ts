@@ -11,7 +11,7 @@ export const DEFAULTS = {
 } as const;
 
 export const LIMITS = {
-  /** Bytes of a document on the wire; local ones are held to it too. */
+  /** Bytes of a document on the wire. */
   documentBytes: 262_144,
   peers: 2048,
   /** Bytes: what a UDP datagram holds, less WireGuard's 32 and a channel header, and a little to spare. */
