@@ -115,6 +115,16 @@ export async function packetDeviceContract(
     }
   });
 
+  await t.test('a device that is open stays when another name is refused', async (t) => {
+    const { world, tun } = await up(t);
+    const wanted = { name: 'a/b', mtu: 1408 };
+    const refused = tun.device.open(wanted, new PlainArena(), () => undefined);
+    t.same(refused, { ok: false, why: 'refused' });
+    await world.hostSends(numbered(7));
+    await world.settle();
+    t.ok(tun.take().some(({ packet }) => packet.length === 28 + 7));
+  });
+
   await t.test('closing gives the name back, and a closed device is quiet', async (t) => {
     const { world, tun } = await up(t);
     tun.device.close();

@@ -66,9 +66,9 @@ export class MemoryTun implements PacketDevice {
     arena: Arena,
     onReadable: () => void,
   ): Outcome<{ readonly name: string; readonly offloads: DeviceOffloads }, DeviceFailure> {
-    this.close();
     if (!/^[^/\s]{1,15}$/.test(name)) return failed('refused');
     if (this.#taken.has(name)) return failed('name-taken');
+    this.close();
     this.#taken.set(name, this);
     this.#device = { name, arena, onReadable };
     return ok({ name, offloads: { tcp: true, udp: true } });
