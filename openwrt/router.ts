@@ -1,3 +1,4 @@
+import './heap.ts';
 import { parseArgs } from 'node:util';
 import { parseBootstrap } from '../core/config/bootstrap.ts';
 import { parseConfiguration } from '../core/config/configuration.ts';

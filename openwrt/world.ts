@@ -89,8 +89,7 @@ export class World implements Effects<Input, Event, Transmit, Command> {
         this.#reach.control?.publish(command.publication);
         return undefined;
       case 'store':
-        this.#reach.files.write(command.name, command.bytes);
-        return undefined;
+        return { type: 'stored', outcome: this.#reach.files.write(command.name, command.bytes) };
       default:
         return unreachable(command);
     }

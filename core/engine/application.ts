@@ -70,6 +70,7 @@ export class Application {
         return this.#onListening(result.outcome);
       case 'link-applied':
         return this.#onLinkApplied(result.failures);
+      case 'stored':
       case 'resolved':
         return;
     }

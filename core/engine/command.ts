@@ -15,5 +15,5 @@ export type Command =
   /** Look up a peer's endpoint name. → `resolved` */
   | { readonly type: 'resolve'; readonly peer: string; readonly host: string }
   | { readonly type: 'publish'; readonly publication: Publication }
-  /** Keep a document across restarts. */
+  /** Keep a document across restarts. → `stored` */
   | { readonly type: 'store'; readonly name: string; readonly bytes: Uint8Array };

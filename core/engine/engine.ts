@@ -72,6 +72,8 @@ export class Engine {
   #fwmark = 0;
   #phase: 'running' | 'stopped' = 'running';
   #running: Target | undefined;
+  /** Whether the desired state that came last lies on flash. */
+  #isKept = true;
   /** Peers of the running target that the protocol refused. */
   #refused: Failure[] = [];
   #listenPort = 0;
@@ -133,6 +135,9 @@ export class Engine {
         this.#drainChildren(now);
         this.#phase = 'stopped';
         return;
+      case 'stored':
+        this.#isKept = input.outcome.ok;
+        break;
       case 'resolved':
         this.#onResolved(input.peer, input.outcome.ok ? input.outcome.value : undefined, now);
         break;
@@ -430,13 +435,17 @@ export class Engine {
 
   #onApplied(event: Extract<ApplicationEvent, { type: 'finished' }>, now: Instant): void {
     const { target, running } = event;
-    const failures = running ? [...this.#refused, ...event.failures] : event.failures;
-    if (target.version !== undefined) {
+    const { version, configuration } = target;
+    const failures = [
+      ...(version === undefined || this.#isKept ? [] : [NOT_KEPT]),
+      ...(running ? this.#refused : []),
+      ...event.failures,
+    ];
+    if (version !== undefined) {
       const errors = failures.map(({ path, why }) => ({ path, message: why }));
-      this.#fleet?.handleInput({ type: 'applied', version: target.version, errors }, now);
+      this.#fleet?.handleInput({ type: 'applied', version, errors }, now);
     }
     if (!this.#attempts.end(target, running, failures, now)) return;
-    const { version, configuration } = target;
     if (failures.length > 0) {
       this.#events.push({ type: 'configuration-failed', version, running, failures });
     } else {
@@ -506,6 +515,9 @@ export class Engine {
     }
   }
 }
+
+/** It runs, and is gone with the next restart. */
+const NOT_KEPT: Failure = { path: 'desired state', why: 'not kept: the state directory is full' };
 
 function seen(drops: Readonly<Record<string, number>>): Readonly<Record<string, number>> {
   return Object.fromEntries(Object.entries(drops).filter(([, count]) => count > 0));

@@ -38,6 +38,7 @@ export type CommandResult =
     }
   | { readonly type: 'listening'; readonly outcome: Outcome<Listening, ListenFailure> }
   | { readonly type: 'link-applied'; readonly failures: readonly LinkFailure[] }
+  | { readonly type: 'stored'; readonly outcome: Outcome<void, 'not-writable'> }
   | {
       readonly type: 'resolved';
       readonly peer: string;

@@ -22,6 +22,7 @@ const SITES = [
     gateway: '203.0.113.1',
     lan: 10,
     tunnel: '100.64.0.1',
+    interface: 'culvert-a',
   },
   {
     device: 'router-b',
@@ -30,6 +31,7 @@ const SITES = [
     gateway: '198.51.100.1',
     lan: 20,
     tunnel: '100.64.0.2',
+    interface: 'culvert-b',
   },
 ] as const;
 type Site = (typeof SITES)[number];
@@ -164,7 +166,8 @@ async function pushDesired(
   ] as const) {
     const configuration = {
       schema: 1,
-      interface: { addresses: [`${own.tunnel}/32`] },
+      // wg finds a userspace interface by its name, machine-wide: two of one name hide each other.
+      interface: { name: own.interface, addresses: [`${own.tunnel}/32`] },
       peers: [
         {
           id: other.device,
