@@ -41,6 +41,7 @@ import {
   PATH_LOCAL,
   PATH_REMOTE,
   PATH_REMOTE_LENGTH,
+  PEER_FACTS,
   PEER_PATH,
   PEER_RECEIVED_BYTES,
   PEER_RECEIVED_PACKETS,
@@ -154,10 +155,13 @@ function noteReceived(peer: i32, localIndex: u32, size: i32): void {
   report(peer, fact | (FACT_RECEIVED_ON_SLOT_0 << slot));
 }
 
-/** Reports where the peer is, when that is not its path. */
+/** Reports where the peer is, when that is not its path. The last message counts: it takes back what one before it said. */
 function noteSource(peer: i32, datagram: i32, channel: u32): void {
   const row = peerAt(peer);
-  if (isFrom(row + PEER_PATH, datagram, channel)) return;
+  if (isFrom(row + PEER_PATH, datagram, channel)) {
+    store<u32>(row, load<u32>(row, PEER_FACTS) & ~FACT_ROAMED, PEER_FACTS);
+    return;
+  }
   const roamed = row + PEER_ROAMED;
   const isIpv4 = <u32>load<u16>(datagram, DATAGRAM_REMOTE) == AF_INET;
   store<u32>(roamed, load<u32>(CONTROL_FD), PATH_FD);

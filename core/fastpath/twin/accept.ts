@@ -42,6 +42,7 @@ import {
   PATH_LOCAL,
   PATH_REMOTE,
   PATH_REMOTE_LENGTH,
+  PEER_FACTS,
   PEER_PATH,
   PEER_RECEIVED_BYTES,
   PEER_RECEIVED_PACKETS,
@@ -151,10 +152,13 @@ function noteReceived(memory: Memory, peer: number, localIndex: number, size: nu
   report(memory, peer, fact | (FACT_RECEIVED_ON_SLOT_0 << slot));
 }
 
-/** Reports where the peer is, when that is not its path. */
+/** Reports where the peer is, when that is not its path. The last message counts: it takes back what one before it said. */
 function noteSource(memory: Memory, peer: number, datagram: number, channel: number): void {
   const row = peerAt(peer);
-  if (isFrom(memory, row + PEER_PATH, datagram, channel)) return;
+  if (isFrom(memory, row + PEER_PATH, datagram, channel)) {
+    memory.setU32(row + PEER_FACTS, memory.u32(row + PEER_FACTS) & ~FACT_ROAMED);
+    return;
+  }
   const roamed = row + PEER_ROAMED;
   const isIpv4 = memory.u16(datagram + DATAGRAM_REMOTE) === AF_INET;
   memory.setU32(roamed + PATH_FD, memory.u32(CONTROL_FD));

@@ -39,6 +39,7 @@ import {
   kernels,
   packetOf,
   plaintextOf,
+  REMOTE,
   Station,
   type Datagram,
 } from './station.ts';
@@ -244,6 +245,18 @@ async function sending(t: Test, create: Create): Promise<void> {
     const facts = station.path.pollFacts();
     t.equal(facts?.receivedData, true);
     t.equal(facts?.roamedTo, undefined, 'that is its path');
+  });
+
+  await t.test('says where the last message of a batch came from', async (t) => {
+    const station = connected(create);
+    station.read(...Array.from({ length: 4 }, () => plainRead(udp())));
+    const [first, second, third, fourth] = station.sent();
+    while (station.path.pollFacts() !== undefined) continue;
+    const elsewhere = address('192.0.2.9:9');
+    station.receive([[first!], [second!]], [elsewhere, REMOTE]);
+    t.match(station.path.pollFacts(), { receivedData: true, roamedTo: undefined });
+    station.receive([[third!], [fourth!]], [REMOTE, elsewhere]);
+    t.match(station.path.pollFacts(), { receivedData: true, roamedTo: elsewhere });
   });
 
   await t.test('uses no counter from REJECT_AFTER_MESSAGES on', async (t) => {

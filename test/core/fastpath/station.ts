@@ -179,10 +179,10 @@ export class Station {
     return this.sends().flatMap((send) => send.datagrams);
   }
 
-  /** Receives trains, each of datagrams of one length but for the last, from one address. */
+  /** Receives trains, each of datagrams of one length but for the last, from one address or from one each. */
   receive(
     trains: readonly (readonly Datagram[])[],
-    from: SocketAddress = REMOTE,
+    from: SocketAddress | readonly SocketAddress[] = REMOTE,
     fd: number = FD,
   ): void {
     let at = UDP_IN;
@@ -196,7 +196,8 @@ export class Station {
       this.#set(record + DATAGRAM_LENGTH, whole.length);
       this.#set(record + DATAGRAM_SEGMENT, train.length > 1 ? (train[0]?.payload.length ?? 0) : 0);
       this.#set(record + DATAGRAM_TOS, train[0]?.tos ?? 0);
-      encodeSockaddr(from, this.#bytes, record + DATAGRAM_REMOTE);
+      const remote = typeof from === 'string' ? from : (from[i] ?? REMOTE);
+      encodeSockaddr(remote, this.#bytes, record + DATAGRAM_REMOTE);
       at += LARGEST_TRAIN;
     }
     this.path.inbound(trains.length, fd, NOW);

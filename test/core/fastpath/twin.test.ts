@@ -77,7 +77,9 @@ await t.test('every kernel leaves the same bytes as the twin', async (t) => {
     differences.push(...differencesOf(stations, `${title} outbound`));
 
     const trains = randomTrains(random, sent[0] ?? []);
-    const from = random.below(5) === 0 ? address(`192.0.2.9:${random.below(3) + 1}`) : REMOTE;
+    const from = trains.map(() =>
+      random.below(5) === 0 ? address(`192.0.2.9:${random.below(3) + 1}`) : REMOTE,
+    );
     const fd = 7 + random.below(2);
     for (const { station } of stations) station.receive(trains, from, fd);
     const written = stations.map(({ station }) => station.writes().length);
