@@ -3,6 +3,7 @@
  * node binary that loads it, so one file per CPU serves glibc and musl.
  */
 import { execFile } from 'node:child_process';
+import { readdirSync } from 'node:fs';
 import { mkdir, rename } from 'node:fs/promises';
 import { arch as hostArch } from 'node:process';
 import { promisify } from 'node:util';
@@ -41,9 +42,11 @@ export async function buildNative(arch = hostArch, directory = `${dist}/native`)
   return path;
 }
 
-const sources = ['culvert.c', 'aead.c'].map(
-  (name) => `${root}/plugins/platform-node/native/${name}`,
-);
+const folder = `${root}/plugins/platform-node/native`;
+const sources = readdirSync(folder)
+  .filter((name) => name.endsWith('.c'))
+  .sort()
+  .map((name) => `${folder}/${name}`);
 
 const flags = [
   '-std=gnu11',

@@ -44,7 +44,7 @@ await t.test('arguments of any kind never crash the process', async (t) => {
 });
 
 await t.test('the C files have the numbers of the arena layout', async (t) => {
-  const mirrored = ['culvert.c', 'culvert.h'].flatMap((name) => {
+  const mirrored = ['batch.c', 'culvert.h'].flatMap((name) => {
     const source = readFileSync(`plugins/platform-node/native/${name}`, 'utf8');
     const start = source.indexOf('/* core/fastpath/layout.ts');
     const section = source.slice(start, source.indexOf('\n\n', start));

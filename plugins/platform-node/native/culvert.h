@@ -28,6 +28,16 @@ static inline int holds(struct bytes memory, uint32_t offset, uint32_t count, ui
   return (uint64_t)offset + (uint64_t)count * size <= memory.length;
 }
 
+/* Batches of packets and datagrams: batch.c ----------------------------------------------------- */
+
+/* As `Native` of core/plugin/native.ts documents them; each returns a count or a negative errno. */
+long read_batch(int fd, struct bytes arena, uint32_t into, uint32_t end, uint32_t table,
+                uint32_t most);
+long write_batch(int fd, struct bytes arena, uint32_t table, uint32_t count);
+long receive_batch(int fd, struct bytes arena, uint32_t into, uint32_t end, uint32_t table,
+                   uint32_t most);
+long send_batch(struct bytes arena, uint32_t table, uint32_t count, int wait_ms);
+
 /* Transport messages: aead.c ------------------------------------------------------------------- */
 
 /* core/fastpath/layout.ts; a test compares the numbers. */
