@@ -16,6 +16,7 @@ import { createNobleCrypto } from '../plugins/crypto-noble/index.ts';
 import { createOpensslCipher } from '../plugins/crypto-openssl/index.ts';
 import { createWasmFastPath } from '../plugins/fastpath-wasm/index.ts';
 import { CommandError } from './exit-code.ts';
+import { leaveJavaScriptUnoptimised } from './heap.ts';
 
 /** Kernel and cipher work on the same arena. */
 export interface FastPath {
@@ -72,6 +73,7 @@ export function createFastPath(
     : [openssl, ...others].filter(({ name }) => name === (wanted ?? name));
   const { cipher, trials } = chooseCipher(candidates, arena, () => performance.now());
   if (cipher === undefined) throw noCipher(trials, wanted);
+  if (!('skip' in compiled) && !PORTABLE.has(cipher.name)) leaveJavaScriptUnoptimised();
   const report = {
     kernel: 'skip' in compiled ? 'portable' : 'wasm',
     provider: crypto.name,
@@ -81,6 +83,8 @@ export function createFastPath(
   return { kernel, cipher, report };
 }
 
+/** Ciphers that are JavaScript, or call it for each packet. */
+const PORTABLE: ReadonlySet<string> = new Set<CipherName>(['node', 'noble']);
 /** No engine takes it for a module. */
 const NO_MODULE = new Uint8Array(0);
 const NO_NATIVE = { skip: 'the native file is missing' };

@@ -6,3 +6,12 @@ import { setFlagsFromString } from 'node:v8';
  * second with 2 MB.
  */
 setFlagsFromString('--semi-space-growth-factor=1');
+
+/**
+ * Keeps the engine from optimising JavaScript any further: 4 MB less under full load, for 5 % more
+ * processor time. For a daemon whose work per byte is done in WebAssembly, which is optimised all the
+ * same, and in the native file.
+ */
+export function leaveJavaScriptUnoptimised(): void {
+  setFlagsFromString('--no-opt');
+}
