@@ -172,6 +172,8 @@ export class PacketPath {
   /** Takes `count` read records at `arena.reads`; `takeSends` and `takeWrites` give what comes of them. */
   outbound(count: number, now: Instant): void {
     this.#openOut();
+    // What is read now stays behind the backlog of its peer.
+    for (const peer of this.#flushing) this.#peers.hold(peer);
     for (let next = 0; ;) {
       next = this.#kernel.split(next, count);
       const stop = this.#u32(CONTROL_STOP);
@@ -179,6 +181,7 @@ export class PacketPath {
       if (stop === STOP_MISS) this.#decide(this.#policy.outbound(readFlow(this.arena.buffer)));
       else this.#handleStoppedRead(stop, next++, now);
     }
+    if (this.#flushing.size > 0) this.#peers.releaseAll();
     this.#seal();
   }
 
@@ -237,6 +240,11 @@ export class PacketPath {
   setPath(peer: number, path: Path | undefined): void {
     this.#peers.setPath(peer, path);
     this.#flush(peer);
+  }
+
+  /** The path to the peer as it is; the transport clears a source that is gone. */
+  path(peer: number): Path | undefined {
+    return this.#peers.path(peer);
   }
 
   /** Forgets all about the peer, its keys first. */
@@ -300,7 +308,7 @@ export class PacketPath {
 
   /** Returns how many send records are ready at `arena.sends`; they count as taken. */
   takeSends(): number {
-    if (!this.#isOutOpen) for (const peer of Array.from(this.#flushing)) this.#flush(peer);
+    if (!this.#isOutOpen && this.#flushing.size > 0) this.#flushBacklogs();
     if (!this.#isOutOpen) return 0;
     this.#isOutOpen = false;
     return this.#kernel.train();
@@ -440,15 +448,20 @@ export class PacketPath {
         this.#flushing.add(peer);
         break;
       }
-      const read = this.#staging.shift(peer);
+      const read = this.#staging.first(peer);
       if (read === undefined) break;
-      if (this.#sendRead(peer, read)) continue;
-      // The session has no messages left (REJECT_AFTER_MESSAGES).
-      this.#staging.add(peer, read);
-      this.#wanted.add(peer);
-      break;
+      if (!this.#sendRead(peer, read)) {
+        // The session has no messages left (REJECT_AFTER_MESSAGES).
+        this.#wanted.add(peer);
+        break;
+      }
+      this.#staging.shift(peer);
     }
     this.#seal();
+  }
+
+  #flushBacklogs(): void {
+    for (const peer of [...this.#flushing]) this.#flush(peer);
   }
 
   /** Splits the read for the peer; returns false when its session cannot take it. */

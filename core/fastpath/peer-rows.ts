@@ -74,6 +74,8 @@ export class PeerRows {
   readonly #arena: ArrayBuffer;
   readonly #bytes: Uint8Array;
   readonly #view: DataView;
+  /** Offsets of the sessions that the kernel does not see meanwhile, by peer. */
+  readonly #held = new Map<number, number>();
 
   constructor(arena: ArrayBuffer) {
     this.#arena = arena;
@@ -134,6 +136,20 @@ export class PeerRows {
       this.#view.getUint32(row + PEER_CURRENT, true) !== 0 &&
       this.#view.getUint32(row + PEER_PATH + PATH_REMOTE_LENGTH, true) !== 0
     );
+  }
+
+  /** Has the kernel stage what is read for the peer, as if there were no session, until `releaseAll`. */
+  hold(peer: number): void {
+    const current = rowOf(peer) + PEER_CURRENT;
+    this.#held.set(peer, this.#view.getUint32(current, true));
+    this.#view.setUint32(current, 0, true);
+  }
+
+  releaseAll(): void {
+    for (const [peer, session] of this.#held) {
+      this.#view.setUint32(rowOf(peer) + PEER_CURRENT, session, true);
+    }
+    this.#held.clear();
   }
 
   /** Whether data were sent since the facts of the peer were last polled. */

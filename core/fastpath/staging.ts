@@ -3,32 +3,29 @@ export const MOST_STAGED_PER_PEER = 128;
 export const MOST_STAGED_BYTES = 4_194_304;
 
 /**
- * Packets that wait for a session, oldest first. When a peer has too many, or all peers together, the
- * oldest of that peer go; `add` returns how many.
+ * Packets that wait for a session, oldest first. A peer that has too many loses its oldest; when all
+ * peers together have too many, the one with the most bytes does, so that none starves the others.
  */
 export class Staging {
-  readonly #queues = new Map<number, Uint8Array[]>();
+  readonly #queues = new Map<number, Queue>();
   #bytes = 0;
 
-  /** Takes ownership of a read: the packet with its virtio-net header. */
+  /** Takes ownership of a read: the packet with its virtio-net header. Returns how many were dropped for it. */
   add(peer: number, read: Uint8Array): number {
-    const queue = this.#queues.get(peer) ?? [];
+    const queue = this.#queues.get(peer) ?? { reads: [], bytes: 0 };
+    this.#queues.set(peer, queue);
+    queue.reads.push(read);
+    queue.bytes += read.length;
+    this.#bytes += read.length;
     let dropped = 0;
-    while (
-      queue.length > 0 &&
-      (queue.length >= MOST_STAGED_PER_PEER || this.#bytes + read.length > MOST_STAGED_BYTES)
-    ) {
-      this.#bytes -= queue.shift()?.length ?? 0;
+    if (queue.reads.length > MOST_STAGED_PER_PEER) {
+      this.shift(peer);
       dropped++;
     }
-    if (this.#bytes + read.length > MOST_STAGED_BYTES) {
+    while (this.#bytes > MOST_STAGED_BYTES) {
+      this.shift(this.#largest());
       dropped++;
-    } else {
-      queue.push(read);
-      this.#bytes += read.length;
     }
-    if (queue.length > 0) this.#queues.set(peer, queue);
-    else this.#queues.delete(peer);
     return dropped;
   }
 
@@ -36,11 +33,18 @@ export class Staging {
     return this.#queues.has(peer);
   }
 
+  /** Returns the oldest of a peer, which stays. */
+  first(peer: number): Uint8Array | undefined {
+    return this.#queues.get(peer)?.reads[0];
+  }
+
   shift(peer: number): Uint8Array | undefined {
     const queue = this.#queues.get(peer);
-    const read = queue?.shift();
-    this.#bytes -= read?.length ?? 0;
-    if (queue?.length === 0) this.#queues.delete(peer);
+    const read = queue?.reads.shift();
+    if (queue === undefined || read === undefined) return undefined;
+    queue.bytes -= read.length;
+    this.#bytes -= read.length;
+    if (queue.reads.length === 0) this.#queues.delete(peer);
     return read;
   }
 
@@ -50,4 +54,20 @@ export class Staging {
     while (this.shift(peer) !== undefined) dropped++;
     return dropped;
   }
+
+  #largest(): number {
+    let largest = 0;
+    let most = 0;
+    for (const [peer, { bytes }] of this.#queues) {
+      if (bytes <= most) continue;
+      largest = peer;
+      most = bytes;
+    }
+    return largest;
+  }
+}
+
+interface Queue {
+  readonly reads: Uint8Array[];
+  bytes: number;
 }

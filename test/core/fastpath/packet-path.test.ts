@@ -102,6 +102,40 @@ await t.test(
   },
 );
 
+await t.test('a peer that hoards makes room for the others', async (t) => {
+  const station = new Station({ policy: byPort });
+  const large = superRead(udp({ destinationPort: 1, payload: bytes(60_000) }), 1000);
+  for (let n = 0; n < 100; n++) station.read(large);
+  const dropped = station.path.drops['stage-full'] ?? 0;
+  station.read(
+    plainRead(udp({ destinationPort: 2, id: 1 })),
+    plainRead(udp({ destinationPort: 2 })),
+  );
+  t.ok((station.path.drops['stage-full'] ?? 0) <= dropped + 1);
+  station.connect(2);
+  t.same(station.sent().map(packetOf)[0], udp({ destinationPort: 2, id: 1 }), 'both are there');
+  station.connect(1);
+  t.equal(station.sent().length, 60 * (100 - (station.path.drops['stage-full'] ?? 0)));
+});
+
+await t.test('what is read while a backlog leaves comes after it', async (t) => {
+  const station = new Station({ policy: byPort });
+  const large = superRead(udp({ destinationPort: 1, payload: bytes(60_000) }), 1000);
+  for (let n = 0; n < 50; n++) station.read(large);
+  station.connect(1);
+  station.connect(2);
+  t.ok(station.path.takeSends() > 0, 'a first part');
+  station.read(
+    plainRead(udp({ destinationPort: 1, id: 9 })),
+    plainRead(udp({ destinationPort: 2, id: 9 })),
+  );
+  const left = station.sent().map(packetOf);
+  t.same(left[0], udp({ destinationPort: 2, id: 9 }), 'another peer does not wait for it');
+  t.same(left.at(-1), udp({ destinationPort: 1, id: 9 }));
+  station.read(plainRead(udp({ destinationPort: 1 })));
+  t.equal(station.sent().length, 1, 'and nothing waits any more');
+});
+
 await t.test('what waits is dropped with the handshake or the peer', async (t) => {
   const station = new Station();
   station.read(plainRead(udp()), plainRead(udp()));
