@@ -18,13 +18,19 @@ interface Named {
   readonly state: State;
 }
 
+/** A name to look up for a peer. */
+export interface Question {
+  readonly peer: string;
+  readonly host: string;
+}
+
 /**
  * The endpoints that are host names: asks for each when it comes up and again when its peer does not
  * answer, because dynamic names move (wg(8) resolves once and leaves such tunnels dead).
  */
 export class Endpoints {
   readonly #named = new Map<string, Named>();
-  readonly #questions: { readonly peer: string; readonly host: string }[] = [];
+  readonly #questions: Question[] = [];
 
   /** Returns the address at once where the endpoint holds one; else asks for it. */
   set(peer: string, endpoint: Endpoint): SocketAddress | undefined {
@@ -39,6 +45,11 @@ export class Endpoints {
 
   remove(peer: string): void {
     this.#named.delete(peer);
+  }
+
+  /** Whether the answer about the peer's name is awaited, be it the first or another one. */
+  isAsking(peer: string): boolean {
+    return this.#named.get(peer)?.state.type === 'asking';
   }
 
   /** The peer does not answer where we think it is. */
@@ -70,7 +81,7 @@ export class Endpoints {
     }
   }
 
-  pollQuestion(): { readonly peer: string; readonly host: string } | undefined {
+  pollQuestion(): Question | undefined {
     return this.#questions.shift();
   }
 

@@ -1,0 +1,173 @@
+import type { Configuration, PeerConfiguration } from '../config/configuration.ts';
+import { diffConfiguration, type ConfigChange } from '../config/diff.ts';
+import type { Endpoint } from '../config/endpoint.ts';
+import type { IpAddress } from '../net/ip-address.ts';
+import type { Deadline } from '../sansio/agent.ts';
+import type { Instant } from '../sansio/instant.ts';
+import { unreachable } from '../sansio/outcome.ts';
+import { REKEY_ATTEMPT_TIME } from '../wireguard/constants.ts';
+import type { UapiPeerState } from '../wireguard/uapi.ts';
+import { Endpoints, type Question } from './endpoints.ts';
+import type { Event, Failure } from './event.ts';
+import { PeerTable } from './peer-table.ts';
+import { peerStatusesOf, type PeerHistory, type PeerStatus } from './status.ts';
+import type { PlaneEvent, UserspacePlane } from './userspace-plane.ts';
+
+/** What is told of peers. */
+export type PeerEvent = Extract<
+  Event,
+  { readonly type: 'peer-connected' | 'peer-failed' | 'endpoint-changed' }
+>;
+
+/**
+ * The configured peers: keeps the data plane at what the configuration says of them, finds those whose
+ * endpoint is a name, and remembers how their last attempt went.
+ */
+export class Peers {
+  readonly #plane: UserspacePlane;
+  readonly #table = new PeerTable();
+  readonly #endpoints = new Endpoints();
+  readonly #history = new Map<string, PeerHistory>();
+  readonly #refused = new Map<string, Failure>();
+  readonly #events: PeerEvent[] = [];
+
+  constructor(plane: UserspacePlane) {
+    this.#plane = plane;
+  }
+
+  /** Configured peers that the protocol refuses to speak with. */
+  get refused(): readonly Failure[] {
+    return [...this.#refused.values()];
+  }
+
+  /** Brings the peers from one configuration to the next. */
+  change(previous: Configuration, next: Configuration, now: Instant): void {
+    for (const change of diffConfiguration(previous, next)) this.#onChange(change, now);
+    this.#plane.setAllowedIps(
+      [...this.#table.all()].map((peer) => [peer.index, peer.configuration.allowedIps] as const),
+    );
+  }
+
+  handlePlaneEvent(event: PlaneEvent): void {
+    const id = this.#table.byIndex(event.peer)?.configuration.id;
+    if (id === undefined) return;
+    switch (event.type) {
+      case 'handshake-completed':
+        return this.#onHandshake(id, event.tookMs);
+      case 'handshake-failed':
+        this.#history.set(id, { ...this.#history.get(id), cause: event.cause });
+        this.#endpoints.handleSilence(id);
+        this.#events.push({ type: 'peer-failed', peer: id, cause: event.cause });
+        return;
+      case 'endpoint-changed':
+        this.#events.push({ type: 'endpoint-changed', peer: id, endpoint: event.endpoint });
+        return;
+      default:
+        return unreachable(event);
+    }
+  }
+
+  /** Takes the answer to a question; `undefined` where the name does not resolve. */
+  handleAnswer(id: string, addresses: readonly IpAddress[] | undefined, now: Instant): void {
+    const endpoint = this.#endpoints.handleAnswer(id, addresses, now);
+    const peer = this.#table.byId(id);
+    if (endpoint === undefined || peer === undefined) return;
+    this.#plane.setEndpoint(peer.index, endpoint, now);
+  }
+
+  handleTimeout(now: Instant): void {
+    this.#endpoints.handleTimeout(now);
+  }
+
+  pollEvent(): PeerEvent | undefined {
+    return this.#events.shift();
+  }
+
+  /** The next name to look up. */
+  pollQuestion(): Question | undefined {
+    return this.#endpoints.pollQuestion();
+  }
+
+  pollTimeout(): Deadline | undefined {
+    return this.#endpoints.pollTimeout();
+  }
+
+  statuses(): readonly PeerStatus[] {
+    return peerStatusesOf(this.#table.all(), this.#plane, this.#history);
+  }
+
+  uapiStates(): readonly UapiPeerState[] {
+    return [...this.#table.all()].map(({ index, configuration }) => {
+      const tunnel = this.#plane.peerStatus(index);
+      const { rxBytes, txBytes } = this.#plane.counters(index);
+      return {
+        publicKey: configuration.publicKey,
+        presharedKey: configuration.presharedKey,
+        endpoint: tunnel?.endpoint,
+        persistentKeepalive: configuration.keepalive,
+        allowedIps: configuration.allowedIps,
+        lastHandshakeUnixMs: tunnel?.lastHandshakeUnixMs,
+        rxBytes,
+        txBytes,
+      };
+    });
+  }
+
+  #onChange(change: ConfigChange, now: Instant): void {
+    switch (change.type) {
+      case 'peer-removed':
+        return this.#remove(change.peer.id, now);
+      case 'peer-added':
+        return this.#set(change.peer, change.peer.endpoint, now);
+      case 'peer-changed':
+        // A peer that roamed keeps its place unless the configuration names another one.
+        return this.#set(
+          change.peer,
+          change.fields.includes('endpoint') ? change.peer.endpoint : undefined,
+          now,
+        );
+      case 'interface-changed':
+      case 'log-changed':
+        return;
+      default:
+        return unreachable(change);
+    }
+  }
+
+  #set(configuration: PeerConfiguration, endpoint: Endpoint | undefined, now: Instant): void {
+    const { id, publicKey, presharedKey, keepalive } = configuration;
+    const peer = this.#table.set(configuration);
+    const address = endpoint === undefined ? undefined : this.#endpoints.set(id, endpoint);
+    const outcome = this.#plane.setPeer(
+      peer.index,
+      {
+        publicKey,
+        ...(presharedKey === undefined ? {} : { presharedKey }),
+        ...(address === undefined ? {} : { endpoint: address }),
+        persistentKeepalive: keepalive,
+        rekeyAttemptTime: REKEY_ATTEMPT_TIME,
+      },
+      now,
+    );
+    if (outcome.ok) return;
+    this.#remove(id, now);
+    this.#refused.set(id, { path: `peers '${id}' publicKey`, why: outcome.why });
+  }
+
+  #remove(id: string, now: Instant): void {
+    const removed = this.#table.remove(id);
+    this.#endpoints.remove(id);
+    this.#history.delete(id);
+    this.#refused.delete(id);
+    if (removed !== undefined) this.#plane.removePeer(removed.index, now);
+  }
+
+  /** A session that only replaces the one before is no news. */
+  #onHandshake(id: string, handshakeMs: number): void {
+    const before = this.#history.get(id);
+    this.#history.set(id, { handshakeMs });
+    if (before === undefined || before.cause !== undefined) {
+      this.#events.push({ type: 'peer-connected', peer: id, handshakeMs });
+    }
+  }
+}
