@@ -461,7 +461,7 @@ export class PacketPath {
   }
 
   #flushBacklogs(): void {
-    for (const peer of [...this.#flushing]) this.#flush(peer);
+    for (const peer of Array.from(this.#flushing)) this.#flush(peer);
   }
 
   /** Splits the read for the peer; returns false when its session cannot take it. */
