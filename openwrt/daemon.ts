@@ -41,7 +41,7 @@ import { logEvent } from './event-log.ts';
 import { CommandError } from './exit-code.ts';
 import { createFastPath, formatTrial, type CipherName, type CryptoReport } from './fast-path.ts';
 import { fleetOptions } from './fleet-device.ts';
-import { writeFlightRecord } from './flight-record.ts';
+import { messageOf, writeFlightRecord } from './flight-record.ts';
 import { loadIdentity } from './identity.ts';
 import { UAPI_DIRECTORY } from './paths.ts';
 import { socketError, startError } from './start-error.ts';
@@ -122,6 +122,8 @@ class Daemon {
   readonly #recorder = new FlightRecorder<Input>(RECORDED_INPUTS);
   #uapi: { readonly path: string; readonly server: LocalServer } | undefined;
   #isRunning = false;
+  /** Whether an error of our own ends us. */
+  #isBroken = false;
   /** Ends `run`. */
   #end: (failure: CommandError | undefined) => void = () => undefined;
 
@@ -183,7 +185,8 @@ class Daemon {
     });
     const calendar = setInterval(() => this.#tellTime(), WALL_CLOCK_INTERVAL_MS);
     const signals = this.#listenToSignals();
-    const onBug = (error: unknown): void => this.#onBug(error);
+    const onBug = (error: unknown): void => this.#end(this.#onBug(error));
+    // It stays to the end of the process: what is broken may break again on the way out.
     process.on('uncaughtException', onBug);
     try {
       const ended = new Promise<CommandError | undefined>((resolve) => {
@@ -194,10 +197,11 @@ class Daemon {
       this.#begin();
       const failure = await ended;
       if (failure !== undefined) throw failure;
+    } catch (error) {
+      throw error instanceof CommandError ? error : this.#onBug(error);
     } finally {
       clearInterval(calendar);
       signals.abort();
-      process.off('uncaughtException', onBug);
       this.#world.detach();
       await this.#reach.control?.close(STOP_GRACE_MS);
       this.#driver.stop();
@@ -270,14 +274,19 @@ class Daemon {
     }
   }
 
-  /** Whatever nobody expected: what led to it is written down, and the supervisor starts us anew. */
-  #onBug(error: unknown): void {
+  /**
+   * Whatever nobody expected: what led to it is written down, once, and the supervisor starts us anew.
+   * Returns the end of the command.
+   */
+  #onBug(error: unknown): CommandError {
     this.#driver.stop();
-    const file = writeFlightRecord(this.#options.socket, this.#recorder.inputs(), error);
-    this.#log.error('error of culvert itself', { error: String(error), flightRecord: file });
-    this.#end(
-      new CommandError('bug', `an error of culvert itself: ${String(error)}`, { cause: error }),
-    );
+    const message = messageOf(error);
+    if (!this.#isBroken) {
+      this.#isBroken = true;
+      const file = writeFlightRecord(this.#options.socket, this.#recorder.inputs(), error);
+      this.#log.error('error of culvert itself', { error: message, flightRecord: file });
+    }
+    return new CommandError('bug', `an error of culvert itself: ${message}`, { cause: error });
   }
 
   #tellTime(): void {

@@ -1,8 +1,14 @@
-import { writeFileSync } from 'node:fs';
+import { createHash } from 'node:crypto';
+import { rmSync, writeFileSync } from 'node:fs';
+import type { Configuration, PeerConfiguration } from '../core/config/configuration.ts';
+import { formatEndpoint } from '../core/config/endpoint.ts';
 import type { Input } from '../core/engine/input.ts';
+import { formatIpPrefix } from '../core/net/ip-prefix.ts';
+import type { ControlEvent } from '../core/plugin/control-channel.ts';
 import type { Recorded } from '../core/plugin/flight-recorder.ts';
-
-const SECRETS: ReadonlySet<string> = new Set(['privateKey', 'presharedKey', 'password', 'token']);
+import { encodeBase64 } from '../core/sansio/base64.ts';
+import { unreachable } from '../core/sansio/outcome.ts';
+import type { UapiPeerSet, UapiSet } from '../core/wireguard/uapi.ts';
 
 /**
  * Writes the inputs that led to an error beside the socket of the daemon, which is no flash, with mode
@@ -14,11 +20,14 @@ export function writeFlightRecord(
   error: unknown,
 ): string | undefined {
   const path = `${socket}.flight-record.json`;
-  const stack = error instanceof Error ? error.stack : String(error);
   try {
-    writeFileSync(path, `${JSON.stringify({ error: stack, inputs }, withoutSecrets)}\n`, {
-      mode: 0o600,
-    });
+    const record = {
+      error: { message: messageOf(error), stack: framesOf(error) },
+      inputs: inputs.map(({ now, input }) => ({ now, input: writable(input) })),
+    };
+    // An older record may have another mode, or be a link.
+    rmSync(path, { force: true });
+    writeFileSync(path, `${JSON.stringify(record)}\n`, { mode: 0o600, flag: 'wx' });
     return path;
   } catch {
     // The process is about to end anyway; the log line says that there is none.
@@ -26,7 +35,113 @@ export function writeFlightRecord(
   }
 }
 
-function withoutSecrets(key: string, value: unknown): unknown {
-  if (SECRETS.has(key) && value !== undefined) return '[secret]';
-  return value instanceof Uint8Array ? Buffer.from(value).toString('base64') : value;
+/** Says what went wrong. V8 shows the text around an error of JSON, which may be a secret. */
+export function messageOf(error: unknown): string {
+  const text = String(error);
+  return error instanceof SyntaxError ? text.replace(/, (\.\.\.)?".*$/s, '') : text;
+}
+
+function framesOf(error: unknown): readonly string[] {
+  const lines = error instanceof Error ? (error.stack ?? '').split('\n') : [];
+  return lines.filter((line) => line.startsWith('    at ')).map((line) => line.trim());
+}
+
+/**
+ * Returns what may be written of an input. Every value here is chosen: what an input gains later is left
+ * out until somebody says that it is no secret. A message is told by its hash, the `document` in what a
+ * device reports, because the body of a desired state holds preshared keys.
+ */
+function writable(input: Input): unknown {
+  const { type } = input;
+  switch (type) {
+    case 'configuration':
+      return { type, configuration: ofConfiguration(input.configuration) };
+    case 'configuration-refused':
+      return { type, why: input.why };
+    case 'wall-clock':
+      return { type, unixMs: input.unixMs };
+    case 'control':
+      return { type, event: ofControl(input.event) };
+    case 'uapi-set':
+      return { type, request: ofUapi(input.request) };
+    case 'device-opened':
+      if (!input.outcome.ok) return { type, why: input.outcome.why };
+      return { type, name: input.outcome.value.name };
+    case 'listening':
+      if (!input.outcome.ok) return { type, why: input.outcome.why };
+      return { type, port: input.outcome.value.port };
+    case 'link-applied':
+      return { type, failures: input.failures.map(({ object, code }) => ({ object, code })) };
+    case 'stored':
+      return { type, ok: input.outcome.ok };
+    case 'resolved':
+      return {
+        type,
+        peer: input.peer,
+        addresses: input.outcome.ok ? input.outcome.value : undefined,
+      };
+    case 'links-changed':
+    case 'stop':
+      return { type };
+    default:
+      return unreachable(input);
+  }
+}
+
+function ofConfiguration({ interface: own, peers, log }: Configuration): unknown {
+  const { name, mtu, listenPort } = own;
+  return {
+    interface: { name, mtu, listenPort, addresses: own.addresses.map(formatIpPrefix) },
+    peers: peers.map(ofPeer),
+    log: { level: log.level },
+  };
+}
+
+function ofPeer(peer: PeerConfiguration): unknown {
+  const { id, publicKey, presharedKey, kind, endpoint, allowedIps, keepalive } = peer;
+  return {
+    id,
+    publicKey: encodeBase64(publicKey),
+    hasPresharedKey: presharedKey !== undefined,
+    kind,
+    endpoint: endpoint === undefined ? undefined : formatEndpoint(endpoint),
+    allowedIps: allowedIps.map(formatIpPrefix),
+    keepalive,
+  };
+}
+
+function ofControl(event: ControlEvent): unknown {
+  const { type } = event;
+  switch (type) {
+    case 'connected':
+      return { type, broker: event.broker, protocol: event.protocol };
+    case 'disconnected':
+      return { type, why: event.why };
+    case 'message': {
+      const { topic, payload } = event;
+      const sha256 = createHash('sha256').update(payload).digest('hex');
+      return { type, topic, bytes: payload.length, sha256 };
+    }
+    default:
+      return unreachable(event);
+  }
+}
+
+function ofUapi({ privateKey, listenPort, fwmark, replacePeers, peers }: UapiSet): unknown {
+  const setsPrivateKey = privateKey !== undefined;
+  return { setsPrivateKey, listenPort, fwmark, replacePeers, peers: peers.map(ofUapiPeer) };
+}
+
+function ofUapiPeer(peer: UapiPeerSet): unknown {
+  const { publicKey, presharedKey, remove, updateOnly, endpoint, persistentKeepalive } = peer;
+  return {
+    publicKey: encodeBase64(publicKey),
+    setsPresharedKey: presharedKey !== undefined,
+    remove,
+    updateOnly,
+    endpoint,
+    persistentKeepalive,
+    replaceAllowedIps: peer.replaceAllowedIps,
+    allowedIps: peer.allowedIps.map(({ action, prefix }) => [action, formatIpPrefix(prefix)]),
+  };
 }

@@ -1,10 +1,13 @@
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { execFileSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
 import type { Status } from '../../core/engine/status.ts';
 import { eventually } from '../lab/daemon.ts';
 import { whyNoLab, type Running } from '../lab/namespaces.ts';
 import { TwoSites } from '../lab/two-sites.ts';
+import { shownForms } from '../secret-forms.ts';
 
 /**
  * Site `a` is a device of a fleet, with a broker (embedded, MQTT 3.1.1) at site `b`, which stands alone.
@@ -295,6 +298,67 @@ await t.test('a device of a fleet', { skip }, async (t) => {
     t.notMatch(scene.everything(), new RegExp(PASSWORD.slice(0, 9)));
   });
 });
+
+await t.test(
+  'an error of its own ends it with a record that holds no secret',
+  { skip },
+  async (t) => {
+    const scene = await Scene.create(t);
+    const { sites } = scene;
+    const { a, b } = sites;
+    const [psk, setPsk, setKey] = ['genpsk', 'genpsk', 'genkey'].map((command) =>
+      execFileSync('wg', [command], { encoding: 'utf8' }).trim(),
+    ) as [string, string, string];
+    b.daemon.configure(sites.configurationOf(b, {}, { presharedKey: psk }));
+    await b.daemon.start();
+    await scene.startBroker();
+    a.daemon.nodeFlags = ['--import', './test/lab/fault.mjs'];
+    const running = scene.startDevice();
+    const document = { schema: 1, ...sites.configurationOf(a, {}, { presharedKey: psk }) };
+    const envelope = await scene.sign(1, document);
+    const pushed = await scene.push(envelope, '--wait', '20');
+    t.equal(pushed.code, 0, pushed.stderr);
+    await sites.ping(t, 'a', b.ipv4);
+    const [pskFile, keyFile] = ['set.psk', 'set.key'].map((name) =>
+      join(sites.directory, name),
+    ) as [string, string];
+    writeFileSync(pskFile, setPsk);
+    writeFileSync(keyFile, setKey);
+    const set = ['private-key', keyFile, 'peer', b.publicKey, 'preshared-key', pskFile];
+    const { code } = await sites.lab.exec('a', ['wg', 'set', a.device, ...set]);
+    t.equal(code, 0);
+
+    running.signal('SIGUSR2');
+    sites.lab.spawn('b', ['ping', '-i', '0.1', '-c', '50', a.ipv4]);
+    t.equal(await running.ended, 70, 'the supervisor is told');
+    const file = `${a.daemon.socket}.flight-record.json`;
+    t.match(running.lines.join('\n'), `"flightRecord":"${file}"`);
+    t.equal(statSync(file).mode & 0o777, 0o600);
+    const text = readFileSync(file, 'utf8');
+    const record = JSON.parse(text) as { error: object; inputs: readonly object[] };
+    t.match(record.error, { message: 'Error: injected fault', stack: [/fault\.mjs/] });
+    const bytes = Buffer.byteLength(envelope);
+    t.match(
+      record.inputs.find((recorded) => JSON.stringify(recorded).includes('/desired')),
+      { input: { event: { bytes, sha256: createHash('sha256').update(envelope).digest('hex') } } },
+    );
+    t.match(text, '"setsPrivateKey":true');
+    t.match(text, '"setsPresharedKey":true');
+    const keys = ['wireguard.key', 'device.key'].map((name) =>
+      readFileSync(join(a.daemon.directory, name), 'utf8').trim(),
+    );
+    for (const key of [psk, setPsk, setKey, ...keys]) {
+      t.same(shownForms(Buffer.from(key, 'base64'), text), []);
+      t.same(shownForms(Buffer.from(key), text), []);
+    }
+    t.same(shownForms(Buffer.from(PASSWORD), text), []);
+
+    a.daemon.nodeFlags = [];
+    const again = scene.startDevice();
+    await again.waitFor(/configuration applied/, 20_000);
+    await sites.ping(t, 'a', b.ipv4);
+  },
+);
 
 await t.test('a bad bootstrap is refused with the path of the value', { skip }, async (t) => {
   const sites = await TwoSites.create(t, 'dmn-boot');

@@ -1,0 +1,21 @@
+/**
+ * Preloaded into a daemon with `node --import`: after SIGUSR2, receiving a batch of datagrams throws, as
+ * an invariant that breaks in the middle of the packet path does.
+ */
+import process from 'node:process';
+
+const load = process.dlopen;
+
+process.dlopen = (module, ...parameters) => {
+  load.call(process, module, ...parameters);
+  const { receiveBatch } = module.exports;
+  if (receiveBatch === undefined) return;
+  let isBroken = false;
+  process.on('SIGUSR2', () => {
+    isBroken = true;
+  });
+  module.exports.receiveBatch = (...batch) => {
+    if (isBroken) throw new Error('injected fault');
+    return receiveBatch(...batch);
+  };
+};
