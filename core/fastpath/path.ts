@@ -1,5 +1,11 @@
-import { ipAddressBytes, ipAddressFromBytes, type IpAddress } from '../net/ip-address.ts';
-import { decodeSockaddr, encodeSockaddr, type SocketAddress } from '../net/socket-address.ts';
+import { ipAddressBytes, ipAddressFromBytes, isLinkLocal } from '../net/ip-address.ts';
+import {
+  decodeSockaddr,
+  encodeSockaddr,
+  socketAddressIp,
+  type SocketAddress,
+} from '../net/socket-address.ts';
+import type { Source } from '../net/source.ts';
 import { BugError } from '../sansio/outcome.ts';
 import {
   DATAGRAM_IFINDEX,
@@ -15,13 +21,10 @@ import {
 } from './layout.ts';
 
 /** How datagrams reach a peer. */
-export interface Path {
+export interface Path extends Source {
   /** The socket; it has the family of `remote`. */
   readonly fd: number;
   readonly remote: SocketAddress;
-  /** Pins the source address and the interface of what is sent. */
-  readonly local?: IpAddress;
-  readonly ifindex?: number;
   /** The TURN channel (0x4000 to 0x4fff) of the relay at `remote` that leads to the peer. */
   readonly channel?: number;
 }
@@ -54,7 +57,10 @@ export function readPath(arena: ArrayBuffer, at: number): Path | undefined {
   });
 }
 
-/** Returns the path back to where the datagram of the record at `at` came from. */
+/**
+ * Returns the path back to where the datagram of the record at `at` came from. It names the interface
+ * only where the remote is link-local: elsewhere routes decide, and may have changed.
+ */
 export function readSourcePath(arena: ArrayBuffer, at: number, fd: number): Path | undefined {
   return pathOf(arena, {
     fd,
@@ -86,12 +92,13 @@ function pathOf(
   if (remote === undefined) return undefined;
   const length = bytes[fields.remote] === AF_INET ? 4 : 16;
   const local = bytes.subarray(fields.local, fields.local + length);
+  const hasScope = fields.ifindex !== 0 && isLinkLocal(socketAddressIp(remote));
   const hasLocal = local.some((byte) => byte !== 0);
   return {
     fd: fields.fd,
     remote,
     ...(hasLocal ? { local: ipAddressFromBytes(local) } : {}),
-    ...(fields.ifindex === 0 ? {} : { ifindex: fields.ifindex }),
+    ...(hasScope ? { ifindex: fields.ifindex } : {}),
     ...(fields.channel === 0 ? {} : { channel: fields.channel }),
   };
 }

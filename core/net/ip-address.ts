@@ -36,6 +36,11 @@ export function ipFamily(address: IpAddress): IpFamily {
   return address.includes(':') ? 6 : 4;
 }
 
+/** Whether the address means something on one link alone: fe80::/10 (RFC 4291 §2.5.6). */
+export function isLinkLocal(address: IpAddress): boolean {
+  return /^fe[89ab][0-9a-f]:/.test(address);
+}
+
 /** Everything that may stand in an IPv6 address, no longer than the longest of them. */
 const IPV6_TEXT = /^[0-9a-f:.]{2,45}$/i;
 

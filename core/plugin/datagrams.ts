@@ -1,5 +1,6 @@
 import type { Arena } from '../fastpath/arena.ts';
 import type { SocketAddress } from '../net/socket-address.ts';
+import type { Source } from '../net/source.ts';
 import type { Outcome } from '../sansio/outcome.ts';
 import { capability, type Capability } from './capability.ts';
 
@@ -31,10 +32,16 @@ export interface Datagrams {
    * Sends `count` send records at `arena.sends`; returns how many the kernel took. Where the kernel or
    * an interface refuses GSO the train is sent datagram by datagram, and that is remembered. A path
    * whose descriptor is not of these sockets (one from before the port moved) gets -EBADF.
+   *
+   * What is refused because of the path's local address is sent once more without it. When that
+   * succeeds, as it does after an address of ours went away, the path loses its local address.
    */
   send(count: number): number;
-  /** Sends one datagram outside the batches, on the socket of its family. */
-  sendTo(remote: SocketAddress, payload: Uint8Array): void;
+  /**
+   * Sends one datagram outside the batches, on the socket of its family; where the source is refused,
+   * from an address that the kernel chooses.
+   */
+  sendTo(remote: SocketAddress, payload: Uint8Array, source?: Source): void;
   close(): void;
 }
 

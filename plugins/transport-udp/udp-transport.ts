@@ -3,8 +3,7 @@ import { getSystemErrorName } from 'node:util';
 import type { Arena } from '../../core/fastpath/arena.ts';
 import {
   PATH_FD,
-  PATH_REMOTE,
-  PATH_REMOTE_LENGTH,
+  PATH_LOCAL,
   PATH_SIZE,
   SEND_LENGTH,
   SEND_OFFSET,
@@ -14,12 +13,10 @@ import {
   SEND_SIZE,
   SEND_SPLIT,
 } from '../../core/fastpath/layout.ts';
-import {
-  encodeSockaddr,
-  socketAddressIp,
-  type SocketAddress,
-} from '../../core/net/socket-address.ts';
+import { writePath, type Path } from '../../core/fastpath/path.ts';
 import { ipFamily } from '../../core/net/ip-address.ts';
+import { socketAddressIp, type SocketAddress } from '../../core/net/socket-address.ts';
+import type { Source } from '../../core/net/source.ts';
 import type { Datagrams, Listening, ListenFailure } from '../../core/plugin/datagrams.ts';
 import type { Native } from '../../core/plugin/native.ts';
 import type { Log } from '../../core/sansio/log.ts';
@@ -34,7 +31,7 @@ import {
 
 /**
  * UDP in batches. Records go to the kernel as they are; JavaScript looks at them only to keep a train
- * off a socket that refused GSO, and to count what was refused.
+ * off a socket that refused GSO, and to send what was refused once more without what was to blame.
  */
 export class UdpTransport implements Datagrams {
   readonly #native: Native;
@@ -99,11 +96,17 @@ export class UdpTransport implements Datagrams {
     return sent >= count ? sent : this.#afterRefusal(this.#bound, count);
   }
 
-  sendTo(remote: SocketAddress, payload: Uint8Array): void {
+  sendTo(remote: SocketAddress, payload: Uint8Array, source: Source = {}): void {
     const pair = this.#bound?.pair;
     const socket = ipFamily(socketAddressIp(remote)) === 4 ? pair?.ipv4 : pair?.ipv6;
     if (socket === undefined) return;
-    const result = this.#single.send(this.#native, socket.fd, remote, payload);
+    const path = { fd: socket.fd, remote };
+    let result = this.#single.send(this.#native, { ...path, ...source }, payload);
+    if (source.local !== undefined && SOURCE_REFUSALS.has(-result)) {
+      const { ifindex } = source;
+      const unpinned = ifindex === undefined ? path : { ...path, ifindex };
+      result = this.#single.send(this.#native, unpinned, payload);
+    }
     if (result < 0) this.#note('datagram refused', result);
   }
 
@@ -142,28 +145,52 @@ export class UdpTransport implements Datagrams {
     }
   }
 
-  /** Sends the trains that GSO was refused for once more, as single datagrams; returns all that left. */
-  #afterRefusal({ arena, records, withoutGso }: Bound, count: number): number {
+  /** Sends what was refused once more, without GSO and then without its source; returns all that left. */
+  #afterRefusal(bound: Bound, count: number): number {
+    const { arena, records } = bound;
     let sent = 0;
+    const sources = new Map<number, Int32Array>();
     for (let i = 0; i < count; i++) {
-      const record = (arena.sends + i * SEND_SIZE) >> 2;
-      const segment = records[record + (SEND_SEGMENT >> 2)] ?? 0;
-      const error = -(records[record + (SEND_RESULT >> 2)] ?? 0);
-      if (segment > 0 && segment < SEND_SPLIT && GSO_REFUSALS.has(error)) {
-        records[record + (SEND_SEGMENT >> 2)] = segment | SEND_SPLIT;
-        this.#native.sendBatch(arena.buffer, arena.sends + i * SEND_SIZE, 1, 0);
-        // EIO is the interface's lack of checksumming. The others are about this one path: its MTU, or
-        // a pinned source address that is gone.
-        if (error === EIO && records[record + (SEND_RESULT >> 2)] === 0) {
-          withoutGso.add(fdOf(records, record));
-          this.#log.info('the kernel refuses UDP GSO here, sending datagram by datagram');
-        }
-      }
-      const result = records[record + (SEND_RESULT >> 2)] ?? 0;
+      const at = arena.sends + i * SEND_SIZE;
+      this.#retrySplit(bound, at);
+      this.#retryWithoutSource(bound, at, sources);
+      const result = records[(at + SEND_RESULT) >> 2] ?? 0;
       if (result === 0) sent++;
       else this.#note('datagram refused', result);
     }
     return sent;
+  }
+
+  #retrySplit({ arena, records, withoutGso }: Bound, at: number): void {
+    const segment = records[(at + SEND_SEGMENT) >> 2] ?? 0;
+    const error = -(records[(at + SEND_RESULT) >> 2] ?? 0);
+    if (segment === 0 || segment >= SEND_SPLIT || !GSO_REFUSALS.has(error)) return;
+    records[(at + SEND_SEGMENT) >> 2] = segment | SEND_SPLIT;
+    this.#native.sendBatch(arena.buffer, at, 1, 0);
+    // EIO is the interface's lack of checksumming. The others are about this one path: its MTU, or a
+    // pinned source address that is gone.
+    if (error === EIO && records[(at + SEND_RESULT) >> 2] === 0) {
+      withoutGso.add(fdOf(records, at >> 2));
+      this.#log.info('the kernel refuses UDP GSO here, sending datagram by datagram');
+    }
+  }
+
+  /** `sources` holds the local addresses that were tried without in this batch, by path. */
+  #retryWithoutSource(
+    { arena, records }: Bound,
+    at: number,
+    sources: Map<number, Int32Array>,
+  ): void {
+    if (!SOURCE_REFUSALS.has(-(records[(at + SEND_RESULT) >> 2] ?? 0))) return;
+    const path = records[(at + SEND_PATH) >> 2] ?? 0;
+    const local = records.subarray((path + PATH_LOCAL) >> 2, (path + PATH_LOCAL + LOCAL_SIZE) >> 2);
+    const pinned = sources.get(path) ?? local.slice();
+    if (pinned.every((word) => word === 0)) return;
+    sources.set(path, pinned);
+    local.fill(0);
+    this.#native.sendBatch(arena.buffer, at, 1, 0);
+    // Otherwise there is no way at all for now, and the address may be right when there is one again.
+    if (records[(at + SEND_RESULT) >> 2] !== 0) local.set(pinned);
   }
 
   #note(message: string, result: number): void {
@@ -189,8 +216,11 @@ const LONGEST_WAIT = 5;
 
 const NO_SOCKET = -1;
 
-const { EIO, EINVAL, EMSGSIZE } = constants.errno;
+const { EADDRNOTAVAIL, EINVAL, EIO, EMSGSIZE, ENETUNREACH } = constants.errno;
 const GSO_REFUSALS = new Set([EIO, EINVAL, EMSGSIZE]);
+/** What sendmsg(2) says of a source address that is gone, or that has no route to the remote any more. */
+const SOURCE_REFUSALS = new Set([EINVAL, EADDRNOTAVAIL, ENETUNREACH]);
+const LOCAL_SIZE = 16;
 
 function listening({ port, ipv4, ipv6 }: SocketPair): Listening {
   return { port, ipv4: ipv4?.fd, ipv6: ipv6?.fd };
@@ -207,12 +237,10 @@ class SingleDatagram {
   readonly #view = new DataView(this.#bytes.buffer);
 
   /** Returns 0 or a negative errno. */
-  send(native: Native, fd: number, remote: SocketAddress, payload: Uint8Array): number {
+  send(native: Native, path: Path, payload: Uint8Array): number {
     if (payload.length > LARGEST_PAYLOAD) return -EMSGSIZE;
     const view = this.#view;
-    view.setInt32(PATH_AT + PATH_FD, fd, true);
-    const length = encodeSockaddr(remote, this.#bytes, PATH_AT + PATH_REMOTE);
-    view.setUint32(PATH_AT + PATH_REMOTE_LENGTH, length, true);
+    writePath(this.#bytes.buffer, PATH_AT, path);
     view.setUint32(SEND_OFFSET, PAYLOAD_AT, true);
     view.setUint32(SEND_LENGTH, payload.length, true);
     view.setUint32(SEND_PATH, PATH_AT, true);

@@ -131,6 +131,44 @@ export async function datagramsContract(
     t.equal(incoming?.local, '127.0.0.7', 'and the receiver is told its own');
   });
 
+  await t.test('outside the batches as well', async (t) => {
+    const { world, a, b } = await pair(t);
+    const local = ip('127.0.0.9');
+    a.datagrams.sendTo(b.at(ip('127.0.0.7')), numbered(5), { local });
+    a.datagrams.sendTo(b.at(ip('127.0.0.7')), numbered(6));
+    await world.settle();
+    const [pinned, free] = b.take();
+    t.equal(pinned?.remote, socketAddress(local, a.bound.port));
+    t.not(free?.remote, pinned?.remote, 'it does not last');
+  });
+
+  await t.test(
+    'a source that is gone is left out at once, and for the batches to come',
+    async (t) => {
+      const { world, a, b } = await pair(t);
+      for (const [at, gone] of [
+        [LOCALHOST, ip('198.51.100.1')],
+        [LOCALHOST6, ip('2001:db8::1')],
+      ] as const) {
+        const common = { fd: a.fd(at), remote: b.at(at), local: gone };
+        const train = { ...common, payload: numbered(3000), segment: 1000 };
+        t.equal(a.send([{ ...common, payload: numbered(1) }, train]), 2);
+        t.same(
+          [0, 1].map((i) => a.arena.pathOfSend(i)),
+          [0, 1].map(() => ({ fd: common.fd, remote: common.remote })),
+        );
+        a.datagrams.sendTo(b.at(at), numbered(2), { local: gone });
+        await world.settle();
+        const taken = b.take();
+        t.same(
+          taken.flatMap(({ payloads }) => payloads.map(({ length }) => length)),
+          [1, 1000, 1000, 1000, 2],
+        );
+        t.ok(taken.every(({ remote }) => remote === a.at(at)));
+      }
+    },
+  );
+
   await t.test('what does not fit one batch is reported until it is taken', async (t) => {
     const { world, a, b } = await pair(t);
     const remote = b.at(LOCALHOST);

@@ -33,6 +33,7 @@ import {
   WRITE_RESULT,
   WRITE_SIZE,
 } from '../../core/fastpath/layout.ts';
+import { readPath, type Path } from '../../core/fastpath/path.ts';
 import { ipAddressBytes, ipAddressFromBytes, type IpAddress } from '../../core/net/ip-address.ts';
 import {
   decodeSockaddr,
@@ -113,6 +114,11 @@ export class PlainArena implements Arena {
 
   sendResult(i: number): number {
     return this.view.getInt32(this.sends + i * SEND_SIZE + SEND_RESULT, true);
+  }
+
+  /** The path of a send, with what the transport changed of it. */
+  pathOfSend(i: number): Path | undefined {
+    return readPath(this.buffer, TABLES.paths + i * PATH_SIZE);
   }
 
   takeDatagrams(count: number): Incoming[] {

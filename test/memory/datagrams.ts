@@ -21,12 +21,8 @@ import {
   SEND_SIZE,
   SEND_TOS,
 } from '../../core/fastpath/layout.ts';
-import {
-  ipAddressBytes,
-  ipAddressFromBytes,
-  ipFamily,
-  type IpAddress,
-} from '../../core/net/ip-address.ts';
+import { readPath } from '../../core/fastpath/path.ts';
+import { ipAddressBytes, ipFamily, type IpAddress } from '../../core/net/ip-address.ts';
 import {
   decodeSockaddr,
   encodeSockaddr,
@@ -35,6 +31,7 @@ import {
   socketAddressPort,
   type SocketAddress,
 } from '../../core/net/socket-address.ts';
+import type { Source } from '../../core/net/source.ts';
 import type { Datagrams, Listening, ListenFailure } from '../../core/plugin/datagrams.ts';
 import { failed, ok, type Outcome } from '../../core/sansio/outcome.ts';
 
@@ -211,11 +208,12 @@ class MemoryDatagrams implements Datagrams {
     return sent;
   }
 
-  sendTo(remote: SocketAddress, payload: Uint8Array): void {
+  sendTo(remote: SocketAddress, payload: Uint8Array, { local }: Source = {}): void {
     const family = ipFamily(socketAddressIp(remote));
     const socket = this.#bound?.sockets.find((socket) => socket.family === family);
     if (socket === undefined || payload.length > LARGEST_PAYLOAD) return;
-    this.#transmit(socket, this.#host.source(family), remote, payload, 0, 0);
+    const isOurs = local !== undefined && this.#host.owns(local);
+    this.#transmit(socket, isOurs ? local : this.#host.source(family), remote, payload, 0, 0);
   }
 
   close(): void {
@@ -245,13 +243,10 @@ class MemoryDatagrams implements Datagrams {
     }
     const length = view.getUint32(record + SEND_LENGTH, true);
     if (length > LARGEST_PAYLOAD) return -constants.errno.EMSGSIZE;
-    const pinned = bytes.slice(
-      path + PATH_LOCAL,
-      path + PATH_LOCAL + (socket.family === 4 ? 4 : 16),
-    );
-    const isPinned = pinned.some((byte) => byte !== 0);
-    const local = isPinned ? ipAddressFromBytes(pinned) : this.#host.source(socket.family);
-    if (!this.#host.owns(local)) return -constants.errno.EINVAL;
+    const pinned = readPath(buffer, path)?.local;
+    const isOurs = pinned !== undefined && this.#host.owns(pinned);
+    if (!isOurs) bytes.fill(0, path + PATH_LOCAL, path + PATH_LOCAL + 16);
+    const local = isOurs ? pinned : this.#host.source(socket.family);
     const offset = view.getUint32(record + SEND_OFFSET, true);
     const segment = view.getUint32(record + SEND_SEGMENT, true) & 0xffff;
     const tos = view.getUint32(record + SEND_TOS, true) & 0xff;
