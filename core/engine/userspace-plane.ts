@@ -46,6 +46,8 @@ export class UserspacePlane {
   readonly #events: PlaneEvent[] = [];
   #listening: Listening | undefined;
   readonly #endpoints = new Map<number, SocketAddress>();
+  /** Peers without an endpoint whose packets wait, as the name of it is being resolved. */
+  readonly #resolving = new Set<number>();
 
   constructor(
     options: {
@@ -133,6 +135,7 @@ export class UserspacePlane {
     this.#settle(now);
     this.#packets.removePeer(index);
     this.#endpoints.delete(index);
+    this.#resolving.delete(index);
   }
 
   /** Sets which networks lie behind which peers, as a whole. */
@@ -148,6 +151,16 @@ export class UserspacePlane {
     this.#useEndpoint(index, endpoint);
     this.#wireguard.setEndpoint(index, endpoint, now);
     this.#settle(now);
+  }
+
+  /** Whether packets to a peer of which no endpoint is known wait for one; else they are refused. */
+  setResolving(index: number, isResolving: boolean): void {
+    if (isResolving === this.#resolving.has(index)) return;
+    if (isResolving) this.#resolving.add(index);
+    else this.#resolving.delete(index);
+    if (this.#endpoints.has(index)) return;
+    if (!isResolving) this.#packets.dropStaged(index);
+    this.#packets.invalidateFlows();
   }
 
   pollTransmit(): Transmit | undefined {
@@ -255,6 +268,7 @@ export class UserspacePlane {
   }
 
   #useEndpoint(index: number, endpoint: SocketAddress): void {
+    if (!this.#endpoints.has(index)) this.#packets.invalidateFlows();
     this.#endpoints.set(index, endpoint);
     this.#layPath(index, endpoint);
   }
@@ -265,11 +279,13 @@ export class UserspacePlane {
     this.#packets.setPath(index, fd === undefined ? undefined : { fd, remote: endpoint });
   }
 
+  /** A peer that cannot be reached is refused at once, as by the Linux kernel: no attempt will begin. */
   #decideOutbound(flow: Flow): FlowVerdict {
     const peer = this.#allowedIps.lookupBytes(flow.destination, 0, flow.family);
-    return peer === undefined
-      ? { type: 'drop', reason: 'no-peer', icmp: 'host-unreachable' }
-      : { type: 'forward', peer };
+    if (peer === undefined) return { type: 'drop', reason: 'no-peer', icmp: 'host-unreachable' };
+    return this.#endpoints.has(peer) || this.#resolving.has(peer)
+      ? { type: 'forward', peer }
+      : { type: 'drop', reason: 'no-endpoint', icmp: 'host-unreachable' };
   }
 
   /** Cryptokey routing: a packet is a peer's only if its source is (whitepaper §2). */
