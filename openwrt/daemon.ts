@@ -44,6 +44,7 @@ import { fleetOptions } from './fleet-device.ts';
 import { messageOf, writeFlightRecord } from './flight-record.ts';
 import { loadIdentity } from './identity.ts';
 import { UAPI_DIRECTORY } from './paths.ts';
+import { resolve } from './resolve.ts';
 import { socketError, startError } from './start-error.ts';
 import { commit, version } from './version.ts';
 import { World, type Reach } from './world.ts';
@@ -372,5 +373,6 @@ function reachOf(plugins: Plugins): Reach {
     links: network,
     files: store,
     control: plugins.find(controlChannel),
+    resolve,
   };
 }

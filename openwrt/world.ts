@@ -1,4 +1,3 @@
-import { lookup } from 'node:dns/promises';
 import type { Command } from '../core/engine/command.ts';
 import type { Engine } from '../core/engine/engine.ts';
 import type { Event } from '../core/engine/event.ts';
@@ -22,7 +21,11 @@ export interface Reach {
   readonly files: Files;
   /** `undefined` where the device stands alone. */
   readonly control: ControlChannel | undefined;
+  readonly resolve: Resolve;
 }
+
+/** Looks up a host name; answers once and later, with IP addresses, the best first, or with none. */
+export type Resolve = (host: string, onAnswer: (addresses: readonly string[]) => void) => void;
 
 /** Batches of one wake-up before other sockets and timers get their turn. */
 const MOST_BATCHES = 8;
@@ -83,8 +86,7 @@ export class World implements Effects<Input, Event, Transmit, Command> {
       case 'apply-link':
         return { type: 'link-applied', failures: this.#applyLink(command) };
       case 'resolve':
-        void this.#resolve(command);
-        return undefined;
+        return this.#resolve(command);
       case 'publish':
         this.#reach.control?.publish(command.publication);
         return undefined;
@@ -122,15 +124,13 @@ export class World implements Effects<Input, Event, Transmit, Command> {
     return [{ object: 'interface', code: applied.why, message: applied.why }];
   }
 
-  async #resolve({ peer, host }: Extract<Command, { type: 'resolve' }>): Promise<void> {
-    const outcome = await lookup(host, { all: true }).then(
-      (found) => {
-        const parsed = found.map(({ address }) => parseIpAddress(address));
-        return ok(parsed.flatMap((address) => (address.ok ? [address.value] : [])));
-      },
-      () => failed('not-resolved'),
-    );
-    this.#driver?.input({ type: 'resolved', peer, outcome });
+  #resolve({ peer, host }: Extract<Command, { type: 'resolve' }>): undefined {
+    this.#reach.resolve(host, (found) => {
+      const parsed = found.map((address) => parseIpAddress(address));
+      const addresses = parsed.flatMap((address) => (address.ok ? [address.value] : []));
+      const outcome = addresses.length > 0 ? ok(addresses) : failed('not-resolved');
+      this.#driver?.input({ type: 'resolved', peer, host, outcome });
+    });
   }
 
   #readPackets(): void {

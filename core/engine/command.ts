@@ -12,7 +12,7 @@ export type Command =
   | { readonly type: 'listen'; readonly port: number; readonly mark: number | undefined }
   /** Make the kernel's link, addresses and routes so. → `link-applied` */
   | { readonly type: 'apply-link'; readonly link: WantedLink }
-  /** Look up a peer's endpoint name. → `resolved` */
+  /** Look up the name of a peer's endpoint. → `resolved` for the same peer and host */
   | { readonly type: 'resolve'; readonly peer: string; readonly host: string }
   | { readonly type: 'publish'; readonly publication: Publication }
   /** Keep a document across restarts. → `stored` */

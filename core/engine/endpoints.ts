@@ -10,7 +10,8 @@ const RETRY_INTERVAL: Millis = 10_000;
 type State =
   /** Waits for the answer of the resolver. */
   | { readonly type: 'asking' }
-  | { readonly type: 'resolved' }
+  /** The peer is sought at one address of the answer; the others have their turn after it. */
+  | { readonly type: 'resolved'; readonly untried: readonly IpAddress[] }
   | { readonly type: 'failed'; readonly retryAt: Instant };
 
 interface Named {
@@ -24,9 +25,16 @@ export interface Question {
   readonly host: string;
 }
 
+/** `addresses` is empty where the name does not resolve. */
+export interface Answer extends Question {
+  readonly addresses: readonly IpAddress[];
+}
+
 /**
- * The endpoints that are host names: asks for each when it comes up and again when its peer does not
- * answer, because dynamic names move (wg(8) resolves once and leaves such tunnels dead).
+ * The endpoints that are host names. Each is asked for when it comes up, and a peer that does not answer
+ * is sought at the next address of its name: half of a dual-stack name may lead nowhere. After the last
+ * one, and where a peer falls silent that did answer, the name is asked for again, because dynamic names
+ * move (wg(8) resolves once and leaves such tunnels dead).
  */
 export class Endpoints {
   readonly #named = new Map<string, Named>();
@@ -47,32 +55,38 @@ export class Endpoints {
     this.#named.delete(peer);
   }
 
-  /** Whether the answer about the peer's name is awaited, be it the first or another one. */
+  /** Whether an answer about the peer's name is awaited. */
   isAsking(peer: string): boolean {
     return this.#named.get(peer)?.state.type === 'asking';
   }
 
-  /** The peer does not answer where we think it is. */
-  handleSilence(peer: string): void {
+  /** The peer answers: its other addresses need no try. */
+  handleContact(peer: string): void {
     const named = this.#named.get(peer);
-    if (named?.state.type === 'resolved') this.#ask(peer, named.endpoint);
+    if (named?.state.type !== 'resolved') return;
+    this.#named.set(peer, { ...named, state: { type: 'resolved', untried: [] } });
   }
 
-  /** Takes an answer of the resolver; returns where the peer is, if that is known. */
-  handleAnswer(
-    peer: string,
-    addresses: readonly IpAddress[] | undefined,
-    now: Instant,
-  ): SocketAddress | undefined {
+  /** The peer does not answer where we think it is; returns where to try next, if that is known. */
+  handleSilence(peer: string): SocketAddress | undefined {
     const named = this.#named.get(peer);
-    if (named === undefined) return undefined;
-    const [first] = addresses ?? [];
-    const state: State =
-      first === undefined
-        ? { type: 'failed', retryAt: after(now, RETRY_INTERVAL) }
-        : { type: 'resolved' };
-    this.#named.set(peer, { ...named, state });
-    return first === undefined ? undefined : socketAddress(first, named.endpoint.port);
+    if (named?.state.type !== 'resolved') return undefined;
+    const { endpoint, state } = named;
+    if (state.untried.length > 0) return this.#tryFirst(peer, endpoint, state.untried);
+    this.#ask(peer, endpoint);
+    return undefined;
+  }
+
+  /** Takes an answer of the resolver; returns where to try first, if that is known. */
+  handleAnswer({ peer, host, addresses }: Answer, now: Instant): SocketAddress | undefined {
+    const named = this.#named.get(peer);
+    // An answer may come when the endpoint is another name already, or known by an earlier answer.
+    if (named?.state.type !== 'asking' || named.endpoint.host !== host) return undefined;
+    const { endpoint } = named;
+    if (addresses.length > 0) return this.#tryFirst(peer, endpoint, addresses);
+    const state: State = { type: 'failed', retryAt: after(now, RETRY_INTERVAL) };
+    this.#named.set(peer, { endpoint, state });
+    return undefined;
   }
 
   handleTimeout(now: Instant): void {
@@ -98,5 +112,14 @@ export class Endpoints {
   #ask(peer: string, endpoint: Endpoint): void {
     this.#named.set(peer, { endpoint, state: { type: 'asking' } });
     this.#questions.push({ peer, host: endpoint.host });
+  }
+
+  #tryFirst(
+    peer: string,
+    endpoint: Endpoint,
+    [first, ...untried]: readonly IpAddress[],
+  ): SocketAddress | undefined {
+    this.#named.set(peer, { endpoint, state: { type: 'resolved', untried } });
+    return first === undefined ? undefined : socketAddress(first, endpoint.port);
   }
 }

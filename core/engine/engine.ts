@@ -121,11 +121,7 @@ export class Engine {
         this.#isKept = input.outcome.ok;
         break;
       case 'resolved':
-        this.#peers.handleAnswer(
-          input.peer,
-          input.outcome.ok ? input.outcome.value : undefined,
-          now,
-        );
+        this.#onResolved(input, now);
         break;
       case 'device-opened':
       case 'listening':
@@ -142,14 +138,14 @@ export class Engine {
   handlePackets(count: number, now: Instant): void {
     this.#lastNow = now;
     this.#plane.handlePackets(count, now);
-    this.#drainPeers();
+    this.#drainPeers(now);
   }
 
   /** Datagrams that the socket `fd` delivered: `count` datagram records at `arena.datagrams`. */
   handleDatagrams(count: number, fd: number, now: Instant): void {
     this.#lastNow = now;
     this.#plane.handleDatagrams(count, fd, now);
-    this.#drainPeers();
+    this.#drainPeers(now);
   }
 
   handleTimeout(now: Instant): void {
@@ -251,6 +247,11 @@ export class Engine {
     this.#application.assert();
   }
 
+  #onResolved(result: Extract<Input, { type: 'resolved' }>, now: Instant): void {
+    const { peer, host, outcome } = result;
+    this.#peers.handleAnswer({ peer, host, addresses: outcome.ok ? outcome.value : [] }, now);
+  }
+
   #apply(target: Target): void {
     this.#attempts.begin();
     this.#application.apply(target);
@@ -259,7 +260,7 @@ export class Engine {
   /** Carries outputs of the agents inside to each other and to our own queues, until all are silent. */
   #drainChildren(now: Instant): void {
     for (;;) {
-      const worked = [this.#drainFleet(), this.#drainApplication(now), this.#drainPeers()];
+      const worked = [this.#drainFleet(), this.#drainApplication(now), this.#drainPeers(now)];
       if (!worked.includes(true)) return;
     }
   }
@@ -355,10 +356,10 @@ export class Engine {
     }
   }
 
-  #drainPeers(): boolean {
+  #drainPeers(now: Instant): boolean {
     let worked = false;
     for (let event = this.#plane.pollEvent(); event; event = this.#plane.pollEvent()) {
-      this.#peers.handlePlaneEvent(event);
+      this.#peers.handlePlaneEvent(event, now);
       worked = true;
     }
     for (let event = this.#peers.pollEvent(); event; event = this.#peers.pollEvent()) {

@@ -42,5 +42,6 @@ export type CommandResult =
   | {
       readonly type: 'resolved';
       readonly peer: string;
+      readonly host: string;
       readonly outcome: Outcome<readonly IpAddress[], 'not-resolved'>;
     };

@@ -1,15 +1,15 @@
 import type { Configuration, PeerConfiguration } from '../config/configuration.ts';
 import { diffConfiguration, type ConfigChange } from '../config/diff.ts';
 import type { Endpoint } from '../config/endpoint.ts';
-import type { IpAddress } from '../net/ip-address.ts';
+import type { SocketAddress } from '../net/socket-address.ts';
 import type { Deadline } from '../sansio/agent.ts';
 import type { Instant } from '../sansio/instant.ts';
 import { unreachable } from '../sansio/outcome.ts';
 import { REKEY_ATTEMPT_TIME } from '../wireguard/constants.ts';
 import type { UapiPeerState } from '../wireguard/uapi.ts';
-import { Endpoints, type Question } from './endpoints.ts';
+import { Endpoints, type Answer, type Question } from './endpoints.ts';
 import type { Event, Failure } from './event.ts';
-import { PeerTable } from './peer-table.ts';
+import { PeerTable, type Peer } from './peer-table.ts';
 import { peerStatusesOf, type PeerHistory, type PeerStatus } from './status.ts';
 import type { PlaneEvent, UserspacePlane } from './userspace-plane.ts';
 
@@ -48,17 +48,17 @@ export class Peers {
     );
   }
 
-  handlePlaneEvent(event: PlaneEvent): void {
-    const id = this.#table.byIndex(event.peer)?.configuration.id;
-    if (id === undefined) return;
+  handlePlaneEvent(event: PlaneEvent, now: Instant): void {
+    const peer = this.#table.byIndex(event.peer);
+    if (peer === undefined) return;
+    const { id } = peer.configuration;
     switch (event.type) {
       case 'handshake-completed':
         return this.#onHandshake(id, event.tookMs);
       case 'handshake-failed':
         this.#history.set(id, { ...this.#history.get(id), cause: event.cause });
-        this.#endpoints.handleSilence(id);
         this.#events.push({ type: 'peer-failed', peer: id, cause: event.cause });
-        return;
+        return this.#seek(peer, this.#endpoints.handleSilence(id), now);
       case 'endpoint-changed':
         this.#events.push({ type: 'endpoint-changed', peer: id, endpoint: event.endpoint });
         return;
@@ -67,12 +67,9 @@ export class Peers {
     }
   }
 
-  /** Takes the answer to a question; `undefined` where the name does not resolve. */
-  handleAnswer(id: string, addresses: readonly IpAddress[] | undefined, now: Instant): void {
-    const endpoint = this.#endpoints.handleAnswer(id, addresses, now);
-    const peer = this.#table.byId(id);
-    if (endpoint === undefined || peer === undefined) return;
-    this.#plane.setEndpoint(peer.index, endpoint, now);
+  handleAnswer(answer: Answer, now: Instant): void {
+    const peer = this.#table.byId(answer.peer);
+    if (peer !== undefined) this.#seek(peer, this.#endpoints.handleAnswer(answer, now), now);
   }
 
   handleTimeout(now: Instant): void {
@@ -119,13 +116,14 @@ export class Peers {
         return this.#remove(change.peer.id, now);
       case 'peer-added':
         return this.#set(change.peer, change.peer.endpoint, now);
-      case 'peer-changed':
-        // A peer that roamed keeps its place unless the configuration names another one.
-        return this.#set(
-          change.peer,
-          change.fields.includes('endpoint') ? change.peer.endpoint : undefined,
-          now,
-        );
+      case 'peer-changed': {
+        const { peer, fields } = change;
+        // A peer that roamed keeps its place unless the configuration names another one. One whose
+        // endpoint was taken away keeps the address, as in the Linux kernel, but not the name.
+        if (!fields.includes('endpoint')) return this.#set(peer, undefined, now);
+        this.#endpoints.remove(peer.id);
+        return this.#set(peer, peer.endpoint, now);
+      }
       case 'interface-changed':
       case 'log-changed':
         return;
@@ -162,10 +160,16 @@ export class Peers {
     if (removed !== undefined) this.#plane.removePeer(removed.index, now);
   }
 
+  /** Takes what is known by the name of the peer's endpoint. */
+  #seek(peer: Peer, endpoint: SocketAddress | undefined, now: Instant): void {
+    if (endpoint !== undefined) this.#plane.setEndpoint(peer.index, endpoint, now);
+  }
+
   /** A session that only replaces the one before is no news. */
   #onHandshake(id: string, handshakeMs: number): void {
     const before = this.#history.get(id);
     this.#history.set(id, { handshakeMs });
+    this.#endpoints.handleContact(id);
     if (before === undefined || before.cause !== undefined) {
       this.#events.push({ type: 'peer-connected', peer: id, handshakeMs });
     }

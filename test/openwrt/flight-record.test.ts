@@ -57,7 +57,7 @@ const inputs: readonly Input[] = [
       ],
     },
   },
-  { type: 'resolved', peer: 'b', outcome: { ok: false, why: 'not-resolved' } },
+  { type: 'resolved', peer: 'b', host: 'b.example', outcome: { ok: false, why: 'not-resolved' } },
 ];
 
 await t.test('the forms of a secret are found where they are', async (t) => {

@@ -31,6 +31,8 @@ export class Site {
   readonly engine: Engine;
   readonly tun: MemoryTun;
   readonly events: Event[] = [];
+  /** Its outer addresses; the kernel chooses the first one. */
+  addresses: readonly IpAddress[];
   readonly #driver: Driver<Input, Event, Transmit, Command>;
 
   constructor(options: {
@@ -39,11 +41,13 @@ export class Site {
     /** Outer IPv4 address. */
     readonly address: string;
     readonly seed: number;
+    /** Returns the addresses of a host name; the answer comes as time goes on. */
+    readonly lookUp?: (host: string) => readonly string[];
     /** Takes down every call of the engine. */
     readonly calls?: Call[];
   }) {
     const { time, network, seed, calls } = options;
-    const own = address(options.address);
+    this.addresses = [address(options.address)];
     this.publicKey = encodeBase64(crypto.x25519.publicKey(privateKeyOf(new SeededRandom(seed))));
     this.tun = new MemoryTunHost().createDevice();
 
@@ -51,8 +55,8 @@ export class Site {
     const engine = createEngine(seed, clock);
     this.engine = calls === undefined ? engine : recordCalls(engine, calls);
     const host = network.host(
-      (candidate) => candidate === own,
-      () => own,
+      (candidate) => this.addresses.includes(candidate),
+      () => this.addresses[0] ?? address('192.0.2.255'),
     );
     const world = new World({
       engine: this.engine,
@@ -66,6 +70,7 @@ export class Site {
         },
         files: { read: () => undefined, write: () => ok(undefined), remove: () => undefined },
         control: undefined,
+        resolve: (host, onAnswer) => clock.soon(() => onAnswer(options.lookUp?.(host) ?? [])),
       },
       clock,
       onEvent: (event) => void this.events.push(event),

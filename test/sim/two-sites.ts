@@ -23,6 +23,9 @@ export class TwoSites {
   duplication = 0;
   /** Everything that was sent on the wire, before any was lost. */
   sent = 0;
+  /** Addresses by host name, and the names that were asked for. */
+  readonly names = new Map<string, readonly string[]>();
+  readonly lookUps: string[] = [];
   /** Every call of the engine at site a. */
   readonly calls: Call[] = [];
   readonly #random: SeededRandom;
@@ -74,8 +77,18 @@ export class TwoSites {
     return this.#random.fraction() < this.duplication ? [datagram, datagram] : [datagram];
   }
 
+  #lookUp(host: string): readonly string[] {
+    this.lookUps.push(host);
+    return this.names.get(host) ?? [];
+  }
+
   #common(seed: number) {
-    return { time: this.time, network: this.network, seed };
+    return {
+      time: this.time,
+      network: this.network,
+      seed,
+      lookUp: (host: string) => this.#lookUp(host),
+    };
   }
 }
 
