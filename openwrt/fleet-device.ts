@@ -14,7 +14,7 @@ const BOOT_COUNTER = 'boot';
 
 /** Gathers what a device of a fleet starts from: its bootstrap, its keys, and what it kept. */
 export function fleetOptions(
-  { fleet, device, operatorKeys }: Bootstrap,
+  { fleet, device, operatorKeys, interface: local }: Bootstrap,
   own: {
     readonly identity: Identity;
     readonly store: Files;
@@ -32,6 +32,7 @@ export function fleetOptions(
     fleet,
     device,
     operatorKeys,
+    ...(local === undefined ? {} : { local }),
     signingKey: own.identity.signingKey,
     kept: desired,
     bootId: nextBootId(own.store, own.unixMs, own.log),

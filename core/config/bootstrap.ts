@@ -1,7 +1,8 @@
 import * as v from 'valibot';
 import { LIMITS } from './defaults.ts';
 import { errorsOf, type Parsed } from './error.ts';
-import { key, limited, name } from './field.ts';
+import type { Configuration } from './configuration.ts';
+import { interfaceName, key, limited, name, wholeNumber } from './field.ts';
 import type { Name } from './name.ts';
 
 /**
@@ -24,6 +25,21 @@ export interface Bootstrap {
   readonly operatorKeys: readonly Uint8Array[];
   /** Secret that enrols the device once; it is never sent. */
   readonly token?: string;
+  readonly interface?: LocalInterface;
+}
+
+/**
+ * What the router decides and not its fleet: its firewall opens the port and names the interface. They
+ * hold whatever a desired state says.
+ */
+export interface LocalInterface {
+  readonly name?: string;
+  readonly listenPort?: number;
+}
+
+/** Returns the configuration with the values that this device has of its own. */
+export function onThisDevice(configuration: Configuration, local: LocalInterface): Configuration {
+  return { ...configuration, interface: { ...configuration.interface, ...local } };
 }
 
 export function parseBootstrap(json: unknown): Parsed<Bootstrap> {
@@ -76,4 +92,17 @@ export const bootstrapSchema: v.GenericSchema<unknown, Bootstrap> = v.strictObje
     v.description('Ed25519 public keys in base64 of those who may configure this device.'),
   ),
   token: v.exactOptional(v.pipe(secret, v.description('Secret that enrols this device once.'))),
+  interface: v.exactOptional(
+    v.pipe(
+      v.strictObject({
+        name: v.exactOptional(
+          v.pipe(interfaceName, v.description('Name of the tunnel interface.')),
+        ),
+        listenPort: v.exactOptional(
+          v.pipe(wholeNumber(1, 65_535), v.description('UDP port of the tunnel.')),
+        ),
+      }),
+      v.description('Values of this device, which hold whatever its fleet says.'),
+    ),
+  ),
 });

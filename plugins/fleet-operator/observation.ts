@@ -44,6 +44,7 @@ const reported = v.looseObject({
   appliedVersion: v.optional(v.number()),
   why: v.optional(v.string()),
   errors: v.optional(v.array(v.looseObject({ path: v.string(), message: v.string() }))),
+  local: v.optional(v.record(v.string(), v.union([v.string(), v.number()]))),
 });
 
 const state = v.looseObject({
@@ -74,13 +75,14 @@ const FORMATS: Readonly<
   reported: (payload) => {
     const read = v.safeParse(reported, payload);
     if (!read.success) return undefined;
-    const { phase, seenVersion, appliedVersion, why, errors = [] } = read.output;
+    const { phase, seenVersion, appliedVersion, why, errors = [], local = {} } = read.output;
     return [
       phase,
       ...(seenVersion === undefined ? [] : [`version ${seenVersion}`]),
       ...(why === undefined ? [] : [`(${why})`]),
       `running ${appliedVersion ?? 'none'}`,
       ...errors.map(({ path, message }) => `; ${path}: ${message}`),
+      ...Object.entries(local).map(([key, value]) => `; interface.${key} is its own: ${value}`),
     ].join(' ');
   },
   state: (payload) => {

@@ -76,7 +76,8 @@ class Scene {
     this.#broker?.signal('SIGSTOP');
   }
 
-  startDevice(): Running {
+  /** `own` completes the bootstrap. */
+  startDevice(own: object = {}): Running {
     const file = join(this.sites.directory, 'bootstrap.json');
     const bootstrap = {
       fleet: 'test',
@@ -85,6 +86,7 @@ class Scene {
       username: 'router-a',
       password: PASSWORD,
       operatorKeys: [this.#operator?.publicKey],
+      ...own,
     };
     writeFileSync(file, JSON.stringify(bootstrap));
     const running = this.sites.a.daemon.spawnWith('--bootstrap', file, '--log-level', 'trace');
@@ -291,6 +293,15 @@ await t.test('a device of a fleet', { skip }, async (t) => {
     await running.waitFor(/configuration applied/, 15_000);
     await sites.ping(t, 'a', b.ipv4);
     t.match(await a.daemon.status(), { phase: 'running', fleet: { version: 3 } });
+  });
+
+  await t.test('listens on its own port where its bootstrap names one', async (t) => {
+    running.signal('SIGTERM');
+    t.equal(await running.ended, 0);
+    running = scene.startDevice({ interface: { listenPort: 4501 } });
+    await running.waitFor(/configuration applied/, 15_000);
+    t.match(await a.daemon.status(), { interface: { listenPort: 4501 }, fleet: { version: 3 } });
+    await sites.ping(t, 'a', b.ipv4);
   });
 
   await t.test('never writes its password into the log', async (t) => {

@@ -33,6 +33,16 @@ await t.test('in a fleet it runs the daemon on the bootstrap file', async (t) =>
   t.match(command, 'run --bootstrap /etc/culvert/bootstrap.json --state-dir /etc/culvert');
 });
 
+await t.test('in a fleet it opens the port that the bootstrap names', async (t) => {
+  const bootstrap = `${t.testdir()}/bootstrap.json`;
+  const uci = options({ enabled: '1', mode: 'fleet', bootstrap });
+  const opened = () => run(t, 'start', { uci }).calls.filter((call) => call.includes('dest_port'));
+  writeFileSync(bootstrap, '{"fleet": "shops", "interface": {"listenPort": 4500}}');
+  t.same(opened(), ['json_add_string dest_port 4500']);
+  writeFileSync(bootstrap, '{"fleet": "shops"}');
+  t.same(opened(), ['json_add_string dest_port 51820']);
+});
+
 await t.test('the port that the configuration names is opened', async (t) => {
   const config = `${t.testdir()}/culvert.json`;
   writeFileSync(config, '{"interface": {"listenPort": 4500}}');

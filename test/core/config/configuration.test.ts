@@ -1,6 +1,10 @@
 import fc from 'fast-check';
 import t from 'tap';
-import { parseBootstrap } from '../../../core/config/bootstrap.ts';
+import {
+  onThisDevice,
+  parseBootstrap,
+  type LocalInterface,
+} from '../../../core/config/bootstrap.ts';
 import { parseConfiguration, type Configuration } from '../../../core/config/configuration.ts';
 import { diffConfiguration } from '../../../core/config/diff.ts';
 import { formatEndpoint, parseEndpoint } from '../../../core/config/endpoint.ts';
@@ -288,6 +292,24 @@ await t.test('a bootstrap names the fleet, the brokers and the keys to believe',
     'privateKey: is missing: a certificate and its private key go together',
   ]);
   t.same(refusals({ Token: 'x' }), ['Token: unknown key']);
+  t.same(refusals({ interface: { name: 'wan-tunnel', listenPort: 4500 } }), []);
+  t.same(refusals({ interface: {} }), []);
+  t.same(refusals({ interface: { listenPort: 0 } }), [
+    'interface.listenPort: must be a whole number from 1 to 65535',
+  ]);
+  t.same(refusals({ interface: { mtu: 1300 } }), ['interface.mtu: unknown key']);
+});
+
+await t.test('a device has its own name of the interface and port where it says so', async (t) => {
+  const configuration = parsed({
+    ...minimal(),
+    interface: { addresses: ['100.64.0.1/24'], mtu: 1300, listenPort: 4500 },
+  });
+  const own = (local: LocalInterface) => onThisDevice(configuration, local).interface;
+  t.same(own({}), configuration.interface);
+  t.same(own({ listenPort: 500 }), { ...configuration.interface, listenPort: 500 });
+  t.same(own({ name: 'tun7' }), { ...configuration.interface, name: 'tun7' });
+  t.equal(onThisDevice(configuration, { name: 'tun7' }).peers, configuration.peers);
 });
 
 function minimal() {

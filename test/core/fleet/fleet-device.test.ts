@@ -28,7 +28,7 @@ await t.test('a desired state is given out, applied and reported', async (t) => 
   scene.advance(1000);
   t.match(scene.last('reported'), { phase: 'applying', seenVersion: 3 });
   t.notOk('appliedVersion' in scene.last('reported'));
-  scene.input({ type: 'applied', version: 3, errors: [] });
+  scene.input({ type: 'applied', version: 3, running: true, errors: [] });
   scene.advance(1000);
   t.same(scene.last('reported'), {
     phase: 'applied',
@@ -42,19 +42,59 @@ await t.test('a desired state is given out, applied and reported', async (t) => 
 await t.test('a desired state that could not be applied is reported with its paths', async (t) => {
   const scene = connected();
   scene.desired(envelope(1));
-  scene.input({ type: 'applied', version: 1, errors: [] });
+  scene.input({ type: 'applied', version: 1, running: true, errors: [] });
   scene.desired(envelope(2));
   const errors = [{ path: 'interface.listenPort', message: 'is in use' }];
-  scene.input({ type: 'applied', version: 1, errors });
-  scene.input({ type: 'applied', version: 2, errors });
+  scene.input({ type: 'applied', version: 1, running: false, errors });
+  scene.input({ type: 'applied', version: 2, running: false, errors });
   scene.advance(1000);
   t.match(scene.last('reported'), { phase: 'failed', seenVersion: 2, appliedVersion: 1, errors });
+});
+
+await t.test('a desired state that runs but for one value is the one that runs', async (t) => {
+  const scene = connected();
+  scene.desired(envelope(1));
+  scene.input({ type: 'applied', version: 1, running: true, errors: [] });
+  const second = envelope(2);
+  scene.desired(second);
+  const errors = [{ path: 'route 10.98.0.0/16', message: 'Network is unreachable' }];
+  scene.input({ type: 'applied', version: 2, running: true, errors });
+  scene.advance(1000);
+  t.match(scene.last('reported'), {
+    phase: 'failed',
+    seenVersion: 2,
+    appliedVersion: 2,
+    appliedDocument: envelopeHash(second, crypto),
+    errors,
+  });
+});
+
+await t.test('the port of this device holds, also after a restart, and is reported', async (t) => {
+  const local = { listenPort: 4500 };
+  const scene = sceneOf(makeDevice({ local }));
+  scene.connect();
+  scene.desired(envelope(3));
+  const [event] = scene.events;
+  t.match(event, {
+    type: 'desired',
+    configuration: { interface: { listenPort: 4500, mtu: 1408 } },
+  });
+  scene.input({ type: 'applied', version: 3, running: true, errors: [] });
+  scene.advance(1000);
+  t.match(scene.last('reported'), { phase: 'applied', appliedVersion: 3, local });
+  scene.desired(new Uint8Array([0]));
+  scene.advance(1000);
+  t.match(scene.last('reported'), { phase: 'refused', local });
+  const kept = { version: 3, envelope: envelope(3) };
+  const again = sceneOf(makeDevice({ kept, local }));
+  again.drain();
+  t.match(again.events, [{ configuration: { interface: { listenPort: 4500 } } }]);
 });
 
 await t.test('what is refused is reported and changes nothing', async (t) => {
   const scene = connected();
   scene.desired(envelope(5));
-  scene.input({ type: 'applied', version: 5, errors: [] });
+  scene.input({ type: 'applied', version: 5, running: true, errors: [] });
   const other = new Uint8Array(32).fill(9);
   const cases: readonly (readonly [string, Uint8Array, number | undefined])[] = [
     ['older-version', envelope(4), 4],
