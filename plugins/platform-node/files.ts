@@ -18,25 +18,29 @@ import type { PluginDefinition } from '../../core/plugin/plugin.ts';
 import type { Log } from '../../core/sansio/log.ts';
 import { BugError, failed, ok, type Outcome } from '../../core/sansio/outcome.ts';
 
-/** Returns a plugin that keeps the daemon's documents in `directory`. */
+/** Returns a plugin that keeps the daemon's documents in `directory`, and removes what a crash left there. */
 export function createFiles(options: { readonly directory: string }): PluginDefinition<Files> {
   return {
     name: 'platform-files',
     provides: files,
     needs: [],
-    create: (host) => ({
-      api: openFiles(options.directory, host.log),
-      stop: () => undefined,
-    }),
+    create(host) {
+      removeUnfinished(options.directory, host.log);
+      return { api: openFiles(options.directory, host.log), stop: () => undefined };
+    },
   };
 }
 
 /**
- * Opens the state directory, which the first write makes in a parent that exists, and removes what a
- * crash left there. Reading throws where a file is there but cannot be read: a key that is taken for
- * absent would be replaced by a new one.
+ * Opens the state directory, which the first write makes in a parent that exists. Reading throws where a
+ * file is there but cannot be read: a key that is taken for absent would be replaced by a new one.
  */
 export function openFiles(directory: string, log: Log): Files {
+  return new StateDirectory(directory, log);
+}
+
+/** For the daemon alone: a command beside it would remove what the daemon is writing. */
+function removeUnfinished(directory: string, log: Log): void {
   for (const name of unfinishedFiles(directory)) {
     try {
       unlinkSync(join(directory, name));
@@ -44,7 +48,6 @@ export function openFiles(directory: string, log: Log): Files {
       log.warn('leftover file could not be removed', { code: codeOf(error) });
     }
   }
-  return new StateDirectory(directory, log);
 }
 
 class StateDirectory implements Files {

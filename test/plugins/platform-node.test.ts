@@ -15,9 +15,12 @@ import { join } from 'node:path';
 import { spawnSync } from 'node:child_process';
 import t from 'tap';
 import { LONGEST_ALARM } from '../../core/plugin/clock.ts';
+import { files as filesCapability } from '../../core/plugin/files.ts';
+import { Plugins } from '../../core/plugin/host.ts';
 import { after, elapsed, instantAt } from '../../core/sansio/instant.ts';
 import { nullLog, type Log } from '../../core/sansio/log.ts';
 import {
+  createFiles,
   createNodeClock,
   errnoName,
   nodeRandom,
@@ -192,14 +195,24 @@ await t.test('the same bytes are not written again', async (t) => {
   t.not(statSync(path).ino, before.ino, 'others are a new file, renamed over the old');
 });
 
-await t.test('what a crash left is removed, and a file of an operator is not', async (t) => {
+await t.test('the daemon removes what a crash left, and no file of an operator', async (t) => {
   const { directory, files } = state(t);
   files.write('key', bytes('whole'));
   writeFileSync(join(directory, '.key.unfinished'), 'ha');
   writeFileSync(join(directory, 'notes.unfinished'), 'mine');
-  const again = openFiles(directory, nullLog);
+  const plugins = new Plugins(nullLog, createNodeClock());
+  plugins.start([createFiles({ directory })]);
   t.same(readdirSync(directory).sort(), ['key', 'notes.unfinished']);
-  t.same(again.read('key'), bytes('whole'));
+  t.same(plugins.find(filesCapability)?.read('key'), bytes('whole'));
+  await plugins.stop();
+});
+
+await t.test('a command beside the daemon leaves alone what the daemon is writing', async (t) => {
+  const { directory, files } = state(t);
+  files.write('key', bytes('whole'));
+  writeFileSync(join(directory, '.desired.json.unfinished'), 'ha');
+  t.ok(openFiles(directory, nullLog).write('device.key', bytes('made')).ok);
+  t.ok(existsSync(join(directory, '.desired.json.unfinished')));
 });
 
 await t.test('a link in the place of a file is replaced, not followed', async (t) => {
