@@ -345,7 +345,7 @@ export class Engine {
     ];
     if (version !== undefined) {
       const errors = failures.map(({ path, why }) => ({ path, message: why }));
-      this.#fleet?.handleInput({ type: 'applied', version, errors }, now);
+      this.#fleet?.handleInput({ type: 'applied', version, running, errors }, now);
     }
     if (!this.#attempts.end(target, running, failures, now)) return;
     if (failures.length > 0) {

@@ -13,14 +13,18 @@
  *
  * While disconnected nothing is queued: the three messages are made afresh for each connection.
  */
-import type { ConfigurationError } from '../config/error.ts';
 import type { ControlEvent, Publication } from '../plugin/control-channel.ts';
 import { earliest, type Deadline, type SansIo } from '../sansio/agent.ts';
 import { encodeHex } from '../sansio/hex.ts';
 import { after, type Instant, type Millis } from '../sansio/instant.ts';
 import { randomBytes, randomFraction, type Random } from '../sansio/random.ts';
 import { TimerTable } from '../sansio/timer-table.ts';
-import { DesiredInbox, type DesiredEvent, type DesiredInboxOptions } from './desired-inbox.ts';
+import {
+  DesiredInbox,
+  type Applied,
+  type DesiredEvent,
+  type DesiredInboxOptions,
+} from './desired-inbox.ts';
 import { openPublication, signPublication } from './device-signature.ts';
 import {
   differenceOf,
@@ -45,12 +49,8 @@ export type FleetDeviceInput =
   | { readonly type: 'control'; readonly event: ControlEvent }
   /** The calendar, after it was set or stepped. */
   | { readonly type: 'wall-clock'; readonly unixMs: number }
-  /** How making a desired state run went; without errors it runs. */
-  | {
-      readonly type: 'applied';
-      readonly version: number;
-      readonly errors: readonly ConfigurationError[];
-    }
+  /** How making a desired state run went. */
+  | ({ readonly type: 'applied' } & Applied)
   | { readonly type: 'state'; readonly state: DeviceState }
   /** The device is about to go and sheds its load. */
   | { readonly type: 'drain' }
@@ -120,7 +120,7 @@ export class FleetDevice implements SansIo<FleetDeviceInput, DesiredEvent, Publi
         this.#inbox.handleWallClock(input.unixMs, now);
         break;
       case 'applied':
-        this.#inbox.handleApplied(input.version, input.errors);
+        this.#inbox.handleApplied(input);
         break;
       case 'state':
         this.#state = input.state;

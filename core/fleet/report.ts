@@ -1,4 +1,3 @@
-import type { LocalInterface } from '../config/bootstrap.ts';
 import type { ConfigurationError } from '../config/error.ts';
 import type { RefusalReason } from './envelope.ts';
 
@@ -26,13 +25,12 @@ export interface Reported {
   readonly why?: RefusalReason;
   /** Of `failed` and `refused`, with paths into the configuration. */
   readonly errors?: readonly ConfigurationError[];
-  /** Values of `interface` that the device has of its own, whatever the document says. */
-  readonly local?: LocalInterface;
 }
 
 /**
  * `none`: no desired state came yet. `applying`: taken, the daemon is at it. `applied` and `failed`: it
- * said how that went, and a `failed` one runs but for its errors where it is `appliedVersion`. `held`: good, and waits for its time. `refused`: changed nothing.
+ * said how that went, and a `failed` one runs but for its errors where it is the `appliedVersion`.
+ * `held`: good, and waits for its time. `refused`: changed nothing.
  */
 export type ReportPhase = 'none' | 'applying' | 'applied' | 'failed' | 'held' | 'refused';
 

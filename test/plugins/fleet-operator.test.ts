@@ -178,7 +178,10 @@ function deviceOn(t: Teardown, url: string, device: FleetDevice) {
     for (let event = device.pollEvent(); event; event = device.pollEvent()) {
       if (event.type !== 'desired') continue;
       taken.push(event.version);
-      device.handleInput({ type: 'applied', version: event.version, errors: [] }, instantAt(now));
+      device.handleInput(
+        { type: 'applied', version: event.version, running: true, errors: [] },
+        instantAt(now),
+      );
     }
     // Whatever it waits for comes at once.
     for (let steps = 0; steps < 10; steps++) {
