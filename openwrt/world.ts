@@ -59,8 +59,8 @@ export class World implements Effects<Input, Event, Transmit, Command> {
     this.#driver = driver;
   }
 
-  transmit({ to, payload }: Transmit): void {
-    this.#reach.datagrams.sendTo(to, payload);
+  transmit({ to, payload, source }: Transmit): void {
+    this.#reach.datagrams.sendTo(to, payload, source);
   }
 
   event(event: Event): void {

@@ -6,6 +6,7 @@ import { PacketPath, type Flow, type FlowVerdict } from '../fastpath/packet-path
 import { ipFamily, type IpAddress } from '../net/ip-address.ts';
 import type { IpPrefix } from '../net/ip-prefix.ts';
 import { socketAddressIp, type SocketAddress } from '../net/socket-address.ts';
+import type { Source } from '../net/source.ts';
 import type { Listening } from '../plugin/datagrams.ts';
 import type { DeviceOffloads } from '../plugin/packet-device.ts';
 import type { Deadline } from '../sansio/agent.ts';
@@ -26,6 +27,8 @@ import {
 export interface Transmit {
   readonly to: SocketAddress;
   readonly payload: Uint8Array;
+  /** Without it the kernel chooses. */
+  readonly source?: Source;
 }
 
 /** What the userspace data plane tells about its peers, by their index. */
@@ -117,7 +120,7 @@ export class UserspacePlane {
     this.#packets.setOffloads(offloads);
   }
 
-  /** The sockets moved: every path is laid anew. */
+  /** The sockets moved: every path is laid anew, and the kernel chooses the source. */
   setListening(listening: Listening, now: Instant): void {
     this.#listening = listening;
     for (const [peer, endpoint] of this.#endpoints) this.#layPath(peer, endpoint);
@@ -164,7 +167,10 @@ export class UserspacePlane {
   }
 
   pollTransmit(): Transmit | undefined {
-    return this.#wireguard.pollTransmit();
+    const transmit = this.#wireguard.pollTransmit();
+    if (transmit?.peer === undefined) return transmit;
+    const path = this.#packets.path(transmit.peer);
+    return path?.remote === transmit.to ? { ...transmit, source: path } : transmit;
   }
 
   pollEvent(): PlaneEvent | undefined {
@@ -257,6 +263,8 @@ export class UserspacePlane {
         this.#useEndpoint(event.peer, event.endpoint);
         this.#events.push(event);
         return;
+      case 'source-changed':
+        return this.#useSource(event.peer, event.source);
       case 'handshake-failed':
         this.#packets.dropStaged(event.peer);
         this.#events.push(event);
@@ -268,15 +276,35 @@ export class UserspacePlane {
   }
 
   #useEndpoint(index: number, endpoint: SocketAddress): void {
-    if (!this.#endpoints.has(index)) this.#packets.invalidateFlows();
+    const before = this.#endpoints.get(index);
+    if (before === endpoint) return;
+    if (before === undefined) this.#packets.invalidateFlows();
     this.#endpoints.set(index, endpoint);
     this.#layPath(index, endpoint);
   }
 
-  #layPath(index: number, endpoint: SocketAddress): void {
+  #useSource(index: number, source: Source | undefined): void {
+    const endpoint = this.#endpoints.get(index);
+    if (endpoint !== undefined) this.#layPath(index, endpoint, source);
+  }
+
+  /**
+   * Without a source the kernel chooses the local address; the interface of a link-local peer stays, as
+   * nobody else knows it.
+   */
+  #layPath(index: number, endpoint: SocketAddress, source: Source = {}): void {
     const family = ipFamily(socketAddressIp(endpoint));
     const fd = family === 4 ? this.#listening?.ipv4 : this.#listening?.ipv6;
-    this.#packets.setPath(index, fd === undefined ? undefined : { fd, remote: endpoint });
+    const before = this.#packets.path(index);
+    const ifindex = source.ifindex ?? (before?.remote === endpoint ? before.ifindex : undefined);
+    const pinned = {
+      ...(source.local === undefined ? {} : { local: source.local }),
+      ...(ifindex === undefined ? {} : { ifindex }),
+    };
+    this.#packets.setPath(
+      index,
+      fd === undefined ? undefined : { fd, remote: endpoint, ...pinned },
+    );
   }
 
   /** A peer that cannot be reached is refused at once, as by the Linux kernel: no attempt will begin. */

@@ -1,4 +1,5 @@
 import type { SocketAddress } from '../net/socket-address.ts';
+import type { Source } from '../net/source.ts';
 import { BoundedQueue } from '../sansio/bounded-queue.ts';
 import type { Millis } from '../sansio/instant.ts';
 import { MOST_QUEUED_TRANSMITS } from './constants.ts';
@@ -7,11 +8,15 @@ import type { Role } from './session.ts';
 /** A number that the caller gives to a peer, 0 to 4095; small numbers in use keep tables small. */
 export type PeerIndex = number;
 
-/** A handshake message to send. A cookie reply belongs to no peer: its receiver is not authenticated. */
+/**
+ * A handshake message to send. A cookie reply belongs to no peer, as its receiver is not authenticated,
+ * and says where it must leave from; the others leave where the peer's data do.
+ */
 export interface WireguardTransmit {
   readonly peer: PeerIndex | undefined;
   readonly to: SocketAddress;
   readonly payload: Uint8Array;
+  readonly source?: Source;
 }
 
 export type WireguardEvent =
@@ -52,6 +57,15 @@ export type WireguardEvent =
       readonly type: 'endpoint-changed';
       readonly peer: PeerIndex;
       readonly endpoint: SocketAddress;
+    }
+  /**
+   * The peer called us at this address of ours: answer from there, or its firewall takes the answer for
+   * a stranger's. `undefined`: answers may be lost for that, let the kernel choose again.
+   */
+  | {
+      readonly type: 'source-changed';
+      readonly peer: PeerIndex;
+      readonly source: Source | undefined;
     };
 
 /**

@@ -1,4 +1,5 @@
 import type { SocketAddress } from '../net/socket-address.ts';
+import type { Source } from '../net/source.ts';
 import type { Deadline } from '../sansio/agent.ts';
 import type { Crypto } from '../sansio/crypto.ts';
 import { after, elapsed, type Instant, type Millis } from '../sansio/instant.ts';
@@ -67,6 +68,7 @@ export interface TransportFacts {
   readonly sendCounter: number;
   /** Where the peer's last authentic message came from, if that is not its endpoint. */
   readonly roamedTo?: SocketAddress;
+  readonly roamedPath?: Source;
 }
 
 export interface PeerStatus {
@@ -84,6 +86,12 @@ export type TunnelDropReason =
   | 'response-unexpected'
   | 'response-not-authentic'
   | 'cookie-reply-not-authentic';
+
+/** Who sent a message, and the way back. */
+interface Arrival {
+  readonly from: SocketAddress;
+  readonly path?: Source;
+}
 
 /** What all tunnels share. */
 export interface TunnelContext {
@@ -158,7 +166,7 @@ export class Tunnel {
   handleInitiation(
     received: ReceivedInitiation,
     message: Initiation,
-    from: SocketAddress,
+    { from, path }: Arrival,
     now: Instant,
   ): TunnelDropReason | undefined {
     const staticStatic = this.#staticStatic;
@@ -181,7 +189,7 @@ export class Tunnel {
     this.#greatestTimestamp = timestamp;
     this.#initiationReceivedAt = now;
     this.#timers.onAuthenticatedReceived(now);
-    this.#moveTo(from);
+    this.#moveTo(from, path);
     const session: Session = {
       localIndex: this.#sessions.indexForResponse(),
       remoteIndex: message.sender,
@@ -205,7 +213,7 @@ export class Tunnel {
   /** Ends our handshake. A response that does not open changes only the failure to report. */
   handleResponse(
     message: Response,
-    from: SocketAddress,
+    { from, path }: Arrival,
     now: Instant,
   ): TunnelDropReason | undefined {
     const attempt = this.#attempt;
@@ -225,7 +233,8 @@ export class Tunnel {
       return 'response-not-authentic';
     }
     this.#timers.onAuthenticatedReceived(now);
-    this.#moveTo(from);
+    // We called first: where the response arrived is where the kernel let us call from, today.
+    this.#moveTo(from, from === this.#endpoint ? undefined : path);
     const remoteIndex = message.sender;
     const session: Session = { localIndex, remoteIndex, role: 'initiator', createdAt: now };
     this.#announce(session, response.value.keys, this.#sessions.addInitiated(session));
@@ -253,7 +262,7 @@ export class Tunnel {
       const session = this.#sessions.current;
       if (session !== undefined) this.#onHandshakeCompleted(session, now);
     }
-    if (facts.roamedTo !== undefined) this.#moveTo(facts.roamedTo);
+    if (facts.roamedTo !== undefined) this.#moveTo(facts.roamedTo, facts.roamedPath);
     if (facts.receivedData || facts.receivedKeepalive) {
       this.#timers.onAuthenticatedReceived(now);
       if (facts.receivedData) this.#timers.onDataReceived(now);
@@ -277,6 +286,7 @@ export class Tunnel {
           this.#giveUp();
           break;
         case 'retransmit-handshake':
+          this.#forgetSource();
           this.#sendInitiation(now);
           break;
         case 'new-handshake':
@@ -483,10 +493,22 @@ export class Tunnel {
     else this.#context.outputs.event({ type: 'keepalive-due', peer: this.peer });
   }
 
-  #moveTo(endpoint: SocketAddress): void {
-    if (endpoint === this.#endpoint) return;
-    this.#endpoint = endpoint;
-    this.#context.outputs.event({ type: 'endpoint-changed', peer: this.peer, endpoint });
+  #moveTo(endpoint: SocketAddress, source?: Source): void {
+    const { peer } = this;
+    const { outputs } = this.#context;
+    if (endpoint !== this.#endpoint) {
+      this.#endpoint = endpoint;
+      outputs.event({ type: 'endpoint-changed', peer, endpoint });
+    }
+    if (source !== undefined) outputs.event({ type: 'source-changed', peer, source });
+  }
+
+  /** Nobody answers: perhaps routes lead elsewhere by now, where our address of then is a stranger's. */
+  #forgetSource(): void {
+    const [calledAt, sentAt] = [this.#initiationReceivedAt, this.#handshakeSentAt];
+    const hasCalledSince = calledAt !== undefined && sentAt !== undefined && calledAt >= sentAt;
+    if (hasCalledSince) return;
+    this.#context.outputs.event({ type: 'source-changed', peer: this.peer, source: undefined });
   }
 
   #drop(sessions: readonly Session[]): void {

@@ -1,4 +1,5 @@
 import { socketAddressIp, type SocketAddress } from '../net/socket-address.ts';
+import type { Source } from '../net/source.ts';
 import type { Deadline } from '../sansio/agent.ts';
 import { encodeBase64 } from '../sansio/base64.ts';
 import { equalInConstantTime, type Crypto } from '../sansio/crypto.ts';
@@ -25,6 +26,13 @@ import {
 
 export type { HandshakeFailure, PeerIndex, WireguardEvent, WireguardTransmit } from './outputs.ts';
 export type { PeerSettings, PeerStatus, TransportFacts } from './tunnel.ts';
+
+/** A datagram, its sender, and the way back: where it arrived is where the answer leaves. */
+export interface ReceivedMessage {
+  readonly payload: Uint8Array;
+  readonly from: SocketAddress;
+  readonly path?: Source;
+}
 
 /** Why a datagram was dropped. */
 export type DropReason = (typeof DROP_REASONS)[number] | TunnelDropReason;
@@ -84,16 +92,10 @@ export class Wireguard {
   }
 
   /** Takes a handshake message or a cookie reply from anywhere; drops and counts everything else. */
-  handleDatagram(
-    datagram: { readonly payload: Uint8Array; readonly from: SocketAddress },
-    now: Instant,
-  ): void {
+  handleDatagram(datagram: ReceivedMessage, now: Instant): void {
     this.#lastNow = now;
-    const { payload, from } = datagram;
-    const message = decodeMessage(payload);
-    const dropped = message.ok
-      ? this.#handleMessage(message.value, payload, from, now)
-      : 'malformed';
+    const message = decodeMessage(datagram.payload);
+    const dropped = message.ok ? this.#handleMessage(message.value, datagram, now) : 'malformed';
     if (dropped !== undefined) {
       this.drops[dropped]++;
       this.#context.log.debug('dropped a WireGuard message', { why: dropped });
@@ -207,19 +209,18 @@ export class Wireguard {
 
   #handleMessage(
     message: Message,
-    payload: Uint8Array,
-    from: SocketAddress,
+    datagram: ReceivedMessage,
     now: Instant,
   ): DropReason | undefined {
     switch (message.type) {
       case 'initiation':
         return (
-          this.#admit(message, payload, from, now) ?? this.#handleInitiation(message, from, now)
+          this.#admit(message, datagram, now) ?? this.#handleInitiation(message, datagram, now)
         );
       case 'response':
         return (
-          this.#admit(message, payload, from, now) ??
-          this.#handOver(message.receiver, now, (to) => to.handleResponse(message, from, now))
+          this.#admit(message, datagram, now) ??
+          this.#handOver(message.receiver, now, (to) => to.handleResponse(message, datagram, now))
         );
       case 'cookie-reply':
         return this.#handOver(message.receiver, now, (to) => to.handleCookieReply(message, now));
@@ -233,15 +234,15 @@ export class Wireguard {
   /** Decides by the MACs alone whether a handshake message is worth the cost of its keys (§5.3). */
   #admit(
     message: Initiation | Response,
-    payload: Uint8Array,
-    from: SocketAddress,
+    { payload, from, path }: ReceivedMessage,
     now: Instant,
   ): DropReason | undefined {
     if (!this.#checker.hasValidMac1(payload)) return 'invalid-mac1';
     if (!this.#load.count(now)) return undefined;
     if (!this.#checker.hasValidMac2(payload, from, now)) {
       const reply = this.#checker.reply(payload, message.sender, from, now);
-      this.#outputs.transmit({ peer: undefined, to: from, payload: reply });
+      const source = path === undefined ? {} : { source: path };
+      this.#outputs.transmit({ peer: undefined, to: from, payload: reply, ...source });
       return 'cookie-demanded';
     }
     return this.#sources.allows(socketAddressIp(from), now) ? undefined : 'source-rate-limited';
@@ -249,14 +250,14 @@ export class Wireguard {
 
   #handleInitiation(
     message: Initiation,
-    from: SocketAddress,
+    datagram: ReceivedMessage,
     now: Instant,
   ): DropReason | undefined {
     const received = readInitiation(this.#context.crypto, this.#own, message);
     if (received === undefined) return 'initiation-not-authentic';
     const tunnel = this.#byPublicKey.get(encodeBase64(received.remotePublicKey));
     if (tunnel === undefined) return 'unknown-peer';
-    const dropped = tunnel.handleInitiation(received, message, from, now);
+    const dropped = tunnel.handleInitiation(received, message, datagram, now);
     this.#deadlines.set(tunnel.peer, tunnel.pollTimeout());
     return dropped;
   }

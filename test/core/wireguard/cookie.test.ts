@@ -140,6 +140,18 @@ await t.test('under load a handshake takes a cookie, and then succeeds', async (
   t.equal(left.sentTimes(1).length, 2);
 });
 
+await t.test('a cookie reply leaves from where its message arrived', async (t) => {
+  const { network, left, right } = createPair();
+  const flooder = network.addHost('198.51.100.1:1', 50);
+  flooder.setPeer(1, right, network.now);
+  flood(flooder, right, network, 101);
+  left.send(TO_RIGHT, 'hello', network.now);
+  const { payload } = left.sent[0]!.datagram;
+  const path = { local: '2001:db8::22' as IpAddress };
+  right.wireguard.handleDatagram({ payload, from: left.address, path }, network.now);
+  t.match(right.wireguard.pollTransmit(), { peer: undefined, to: left.address, source: path });
+});
+
 await t.test('a peer that only ever gets cookies is reported as such', async (t) => {
   const { network, left, right } = createPair({ left: { rekeyAttemptTime: 15_000 } });
   const flooder = network.addHost('198.51.100.1:1', 50);
