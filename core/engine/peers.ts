@@ -147,7 +147,7 @@ export class Peers {
       },
       now,
     );
-    if (outcome.ok) return;
+    if (outcome.ok) return this.#plane.setResolving(peer.index, this.#endpoints.isAsking(id));
     this.#remove(id, now);
     this.#refused.set(id, { path: `peers '${id}' publicKey`, why: outcome.why });
   }
@@ -163,6 +163,7 @@ export class Peers {
   /** Takes what is known by the name of the peer's endpoint. */
   #seek(peer: Peer, endpoint: SocketAddress | undefined, now: Instant): void {
     if (endpoint !== undefined) this.#plane.setEndpoint(peer.index, endpoint, now);
+    this.#plane.setResolving(peer.index, this.#endpoints.isAsking(peer.configuration.id));
   }
 
   /** A session that only replaces the one before is no news. */

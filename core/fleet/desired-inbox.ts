@@ -7,6 +7,7 @@
  * the documents that came too early or too late the newest is kept and judged again when its time comes
  * or the clock is set. Sent again, the document that runs ends whatever was held or refused after it.
  */
+import { onThisDevice, type LocalInterface } from '../config/bootstrap.ts';
 import type { Configuration } from '../config/configuration.ts';
 import type { ConfigurationError } from '../config/error.ts';
 import type { Name } from '../config/name.ts';
@@ -30,6 +31,8 @@ export interface DesiredInboxOptions {
   readonly device: Name;
   /** Ed25519 public keys of those who may configure this device. */
   readonly operatorKeys: readonly Uint8Array[];
+  /** What this device decides itself in each configuration that it takes. */
+  readonly local?: LocalInterface;
   /** What the last `desired` event asked to keep. */
   readonly kept: KeptDesiredState | undefined;
   /** The calendar at the start. */
@@ -160,10 +163,12 @@ export class DesiredInbox {
 
   /** What to tell the operator. */
   get report(): Reported {
-    if (this.#verdict !== undefined) return { ...this.#verdict, ...this.#applied };
-    if (this.#running === undefined) return { ...this.#progress, ...this.#applied };
+    const { local } = this.#options;
+    const always = { ...this.#applied, ...(local === undefined ? {} : { local }) };
+    if (this.#verdict !== undefined) return { ...this.#verdict, ...always };
+    if (this.#running === undefined) return { ...this.#progress, ...always };
     const { document, version } = this.#running;
-    return { ...this.#progress, document, seenVersion: version, ...this.#applied };
+    return { ...this.#progress, document, seenVersion: version, ...always };
   }
 
   #resume(kept: KeptDesiredState): void {
@@ -228,7 +233,8 @@ export class DesiredInbox {
   }
 
   #take(state: DesiredState, envelope: Uint8Array, document: string): void {
-    const { version, configuration } = state;
+    const { version } = state;
+    const configuration = onThisDevice(state.configuration, this.#options.local ?? {});
     this.#version = Math.max(this.#version, version);
     this.#running = { version, document, configuration };
     this.#progress = { phase: 'applying' };

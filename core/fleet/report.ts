@@ -1,3 +1,4 @@
+import type { LocalInterface } from '../config/bootstrap.ts';
 import type { ConfigurationError } from '../config/error.ts';
 import type { RefusalReason } from './envelope.ts';
 
@@ -25,6 +26,8 @@ export interface Reported {
   readonly why?: RefusalReason;
   /** Of `failed` and `refused`, with paths into the configuration. */
   readonly errors?: readonly ConfigurationError[];
+  /** Values of `interface` that the device has of its own, whatever the document says. */
+  readonly local?: LocalInterface;
 }
 
 /**

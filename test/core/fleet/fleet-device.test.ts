@@ -69,6 +69,28 @@ await t.test('a desired state that runs but for one value is the one that runs',
   });
 });
 
+await t.test('the port of this device holds, also after a restart, and is reported', async (t) => {
+  const local = { listenPort: 4500 };
+  const scene = sceneOf(makeDevice({ local }));
+  scene.connect();
+  scene.desired(envelope(3));
+  const [event] = scene.events;
+  t.match(event, {
+    type: 'desired',
+    configuration: { interface: { listenPort: 4500, mtu: 1408 } },
+  });
+  scene.input({ type: 'applied', version: 3, running: true, errors: [] });
+  scene.advance(1000);
+  t.match(scene.last('reported'), { phase: 'applied', appliedVersion: 3, local });
+  scene.desired(new Uint8Array([0]));
+  scene.advance(1000);
+  t.match(scene.last('reported'), { phase: 'refused', local });
+  const kept = { version: 3, envelope: envelope(3) };
+  const again = sceneOf(makeDevice({ kept, local }));
+  again.drain();
+  t.match(again.events, [{ configuration: { interface: { listenPort: 4500 } } }]);
+});
+
 await t.test('what is refused is reported and changes nothing', async (t) => {
   const scene = connected();
   scene.desired(envelope(5));
