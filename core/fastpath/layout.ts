@@ -111,10 +111,11 @@ export const KEY_SIZE: i32 = 32;
 
 /**
  * A peer: { current session u32: its offset or 0, facts u32, sent bytes u64, sent packets u64, received
- * bytes u64, received packets u64, path, path of the last message that came from elsewhere, sessions }.
- * The path is set while its address length is not 0.
+ * bytes u64, received packets u64, path, path of the last message that came from elsewhere }.
+ * The path is set while its address length is not 0. The sessions lie apart: of a peer without any no
+ * page is touched there.
  */
-export const PEER_SIZE: i32 = 4736;
+export const PEER_SIZE: i32 = 192;
 export const PEER_CURRENT: i32 = 0;
 export const PEER_FACTS: i32 = 4;
 export const PEER_SENT_BYTES: i32 = 8;
@@ -123,7 +124,6 @@ export const PEER_RECEIVED_BYTES: i32 = 24;
 export const PEER_RECEIVED_PACKETS: i32 = 32;
 export const PEER_PATH: i32 = 64;
 export const PEER_ROAMED: i32 = 128;
-export const PEER_SESSIONS: i32 = 192;
 export const MOST_PEERS: i32 = 4096;
 
 /** What happened to a peer since JavaScript last looked: bits of PEER_FACTS. */
@@ -140,7 +140,7 @@ export const FACT_RECEIVED_ON_SLOT_0: i32 = 256;
 /**
  * A session: { local index u32, remote index u32, installed u32, _ u32, next counter to send u64,
  * greatest counter received + 1 u64, keys, replay window }. Local index = peer << 8 | counter; it lies
- * in the slot counter mod 4 of its peer.
+ * in the slot counter mod 4 of the four of its peer.
  */
 export const SESSION_SIZE: i32 = 1136;
 export const SESSION_LOCAL_INDEX: i32 = 0;
@@ -322,7 +322,8 @@ export const OUT: i32 = UDP_IN_END;
 export const OUT_END: i32 = OUT + 1_048_576;
 export const FLOWS: i32 = OUT_END;
 export const PEERS: i32 = FLOWS + MOST_FLOWS * FLOW_SIZE;
-export const ARENA_END: i32 = PEERS + MOST_PEERS * PEER_SIZE;
+export const SESSIONS: i32 = PEERS + MOST_PEERS * PEER_SIZE;
+export const ARENA_END: i32 = SESSIONS + MOST_PEERS * SESSIONS_PER_PEER * SESSION_SIZE;
 /** Pages of WebAssembly memory. Pages that no peer uses are never touched and cost nothing. */
 export const ARENA_PAGES: i32 = (ARENA_END + 65_535) >> 16;
 export const ARENA_SIZE: i32 = ARENA_PAGES << 16;

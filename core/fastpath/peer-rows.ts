@@ -21,8 +21,8 @@ import {
   PEER_ROAMED,
   PEER_SENT_BYTES,
   PEER_SENT_PACKETS,
-  PEER_SESSIONS,
   PEER_SIZE,
+  SESSIONS,
   SESSIONS_PER_PEER,
   SESSION_INSTALLED,
   SESSION_LOCAL_INDEX,
@@ -89,7 +89,7 @@ export class PeerRows {
     if (sendKey.length !== KEY_SIZE || receiveKey.length !== KEY_SIZE) {
       throw new BugError('session key length');
     }
-    const session = this.#sessionOf(localIndex);
+    const session = sessionIn(peer, localIndex % SESSIONS_PER_PEER);
     this.#clearSession(peer, session);
     this.#view.setUint32(session + SESSION_LOCAL_INDEX, localIndex, true);
     this.#view.setUint32(session + SESSION_REMOTE_INDEX, remoteIndex, true);
@@ -125,6 +125,11 @@ export class PeerRows {
   remove(peer: number): void {
     const row = rowOf(peer);
     const listed = this.#view.getUint32(row + PEER_FACTS, true) & FACT_LISTED;
+    for (let slot = 0; slot < SESSIONS_PER_PEER; slot++) {
+      const session = sessionIn(peer, slot);
+      const isThere = this.#view.getUint32(session + SESSION_INSTALLED, true) !== 0;
+      if (isThere) this.#clearSession(peer, session);
+    }
     this.#bytes.fill(0, row, row + PEER_SIZE);
     // The list of touched peers still has it; without facts the poll passes over it.
     this.#view.setUint32(row + PEER_FACTS, listed, true);
@@ -191,7 +196,7 @@ export class PeerRows {
   #factsOf(peer: number, facts: number): PeerFacts {
     const row = rowOf(peer);
     const current = this.#view.getUint32(row + PEER_CURRENT, true);
-    const receivedOn = this.#lowestReceivedOn(row, facts / FACT_RECEIVED_ON_SLOT_0);
+    const receivedOn = this.#lowestReceivedOn(peer, facts / FACT_RECEIVED_ON_SLOT_0);
     const roamed = (facts & FACT_ROAMED) !== 0;
     const roamedPath = roamed ? readPath(this.#arena, row + PEER_ROAMED) : undefined;
     return {
@@ -207,24 +212,19 @@ export class PeerRows {
   }
 
   /** `slots` is a bit for each slot. The session may have been dropped since. */
-  #lowestReceivedOn(row: number, slots: number): number | undefined {
+  #lowestReceivedOn(peer: number, slots: number): number | undefined {
     for (let slot = 0; slot < SESSIONS_PER_PEER; slot++) {
-      const session = row + PEER_SESSIONS + slot * SESSION_SIZE;
       if (((slots >> slot) & 1) === 0) continue;
+      const session = sessionIn(peer, slot);
       const isThere = this.#view.getUint32(session + SESSION_INSTALLED, true) !== 0;
       return isThere ? this.#view.getUint32(session + SESSION_LOCAL_INDEX, true) : undefined;
     }
     return undefined;
   }
 
-  #sessionOf(localIndex: number): number {
-    const slot = localIndex % SESSIONS_PER_PEER;
-    return rowOf(localIndex >>> 8) + PEER_SESSIONS + slot * SESSION_SIZE;
-  }
-
   #installedSession(peer: number, localIndex: number): number | undefined {
     if (localIndex >>> 8 !== peer) return undefined;
-    const session = this.#sessionOf(localIndex);
+    const session = sessionIn(peer, localIndex % SESSIONS_PER_PEER);
     const isIt =
       this.#view.getUint32(session + SESSION_INSTALLED, true) !== 0 &&
       this.#view.getUint32(session + SESSION_LOCAL_INDEX, true) === localIndex;
@@ -243,6 +243,15 @@ export class PeerRows {
 }
 
 function rowOf(peer: number): number {
-  if (!(peer >= 0 && peer < MOST_PEERS)) throw new BugError(`peer index ${peer}`);
+  if (!isPeer(peer)) throw new BugError(`peer index ${peer}`);
   return PEERS + peer * PEER_SIZE;
+}
+
+function sessionIn(peer: number, slot: number): number {
+  if (!isPeer(peer)) throw new BugError(`peer index ${peer}`);
+  return SESSIONS + (peer * SESSIONS_PER_PEER + slot) * SESSION_SIZE;
+}
+
+function isPeer(peer: number): boolean {
+  return peer >= 0 && peer < MOST_PEERS;
 }

@@ -30,7 +30,7 @@ import {
   OTHERS,
   OTHER_DATAGRAM,
   OTHER_SIZE,
-  PEER_SESSIONS,
+  SESSIONS,
   SESSIONS_PER_PEER,
   SESSION_INSTALLED,
   SESSION_LOCAL_INDEX,
@@ -68,7 +68,7 @@ export function sessionAt(localIndex: u32): i32 {
   const peer = localIndex >> 8;
   if (peer >= <u32>MOST_PEERS) return 0;
   const slot: i32 = localIndex & (SESSIONS_PER_PEER - 1);
-  const session = peerAt(peer) + PEER_SESSIONS + slot * SESSION_SIZE;
+  const session = SESSIONS + (peer * SESSIONS_PER_PEER + slot) * SESSION_SIZE;
   const isIt =
     load<u32>(session, SESSION_INSTALLED) != 0 &&
     load<u32>(session, SESSION_LOCAL_INDEX) == localIndex;

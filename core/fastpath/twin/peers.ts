@@ -5,8 +5,8 @@ import {
   MOST_PEERS,
   PEERS,
   PEER_FACTS,
-  PEER_SESSIONS,
   PEER_SIZE,
+  SESSIONS,
   SESSIONS_PER_PEER,
   SESSION_INSTALLED,
   SESSION_LOCAL_INDEX,
@@ -24,7 +24,7 @@ export function sessionAt(memory: Memory, localIndex: number): number | undefine
   const peer = localIndex >>> 8;
   if (peer >= MOST_PEERS) return undefined;
   const slot = localIndex % SESSIONS_PER_PEER;
-  const session = peerAt(peer) + PEER_SESSIONS + slot * SESSION_SIZE;
+  const session = SESSIONS + (peer * SESSIONS_PER_PEER + slot) * SESSION_SIZE;
   const isIt =
     memory.u32(session + SESSION_INSTALLED) !== 0 &&
     memory.u32(session + SESSION_LOCAL_INDEX) === localIndex;

@@ -7,8 +7,8 @@ import {
   MOST_FLOWS,
   PEERS,
   PEER_PATH,
-  PEER_SESSIONS,
   PEER_SIZE,
+  SESSIONS,
   SESSION_SEND_COUNTER,
 } from '../../../core/fastpath/layout.ts';
 import type { Flow, PacketPolicy } from '../../../core/fastpath/packet-path.ts';
@@ -261,7 +261,7 @@ async function sending(t: Test, create: Create): Promise<void> {
 
   await t.test('uses no counter from REJECT_AFTER_MESSAGES on', async (t) => {
     const station = connected(create);
-    const counter = PEERS + PEER_SESSIONS + SESSION_SEND_COUNTER;
+    const counter = SESSIONS + SESSION_SEND_COUNTER;
     station.view.setBigUint64(counter, 2n ** 64n - 2n ** 13n - 1n - 2n, true);
     station.read(superRead(tcp({ payload: bytes(3000) }), 1000));
     t.same(station.sent(), [], 'three messages do not fit');
@@ -708,7 +708,7 @@ function keepalives(station: Station): Datagram[] {
 
 /** The empty message with another counter and the right tag for it. */
 function resealed(station: Station, template: Datagram | undefined, counter: bigint): Datagram {
-  const at = PEERS + PEER_SESSIONS + SESSION_SEND_COUNTER;
+  const at = SESSIONS + SESSION_SEND_COUNTER;
   if (template === undefined || counter >= 2n ** 64n - 2n ** 13n - 1n) {
     // No honest sender makes it: the tag is that of a transparent cipher.
     return forgedKeepalive(counter);

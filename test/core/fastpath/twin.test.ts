@@ -9,6 +9,9 @@ import {
   OUT_END,
   PEERS,
   PEER_SIZE,
+  SESSIONS,
+  SESSIONS_PER_PEER,
+  SESSION_SIZE,
   TUN_IN,
   UDP_IN,
   UDP_IN_END,
@@ -54,6 +57,7 @@ const COMPARED = [
   [OUT, OUT_END],
   [FLOWS, PEERS],
   [PEERS, PEERS + PEER_COUNT * PEER_SIZE],
+  [SESSIONS, SESSIONS + PEER_COUNT * SESSIONS_PER_PEER * SESSION_SIZE],
 ] as const;
 
 await t.test('every kernel leaves the same bytes as the twin', async (t) => {
