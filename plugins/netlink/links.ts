@@ -15,7 +15,7 @@ import type { Answer, Refusal } from './refusal.ts';
 import { Rtnetlink } from './rtnetlink.ts';
 
 /** The route protocol that marks a route as ours, of those that nobody has registered. */
-export const ROUTE_PROTOCOL = 186;
+export const ROUTE_PROTOCOL = 213;
 
 export interface NetlinkOptions {
   /** 128 to 254; `ROUTE_PROTOCOL` by default. */

@@ -26,12 +26,12 @@ export interface LinkView {
   readonly isUp: boolean;
   /** Without the link-local ones that the kernel makes; sorted. */
   readonly addresses: readonly string[];
-  /** Of the main table, each with its protocol number (`10.0.0.0/8 186`), without the kernel's; sorted. */
+  /** Of the main table, each with its protocol number (`10.0.0.0/8 213`), without the kernel's; sorted. */
   readonly routes: readonly string[];
 }
 
 /** The route protocol number that the links under test mark their routes with. */
-export const OURS = 186;
+export const OURS = 213;
 /** That of another routing daemon. */
 const FOREIGN = 187;
 
@@ -74,7 +74,7 @@ export async function linksContract(t: Test, open: () => Promise<LinksWorld>): P
     t.match(outcome, { ok: true, value: { changes: 4 } });
     t.match(read(), {
       addresses: ['100.64.0.1/32', 'fd00:1::2/128'],
-      routes: ['10.20.0.0/16 186', '100.96.0.0/11 186', 'fd00:2::/48 186'],
+      routes: ['10.20.0.0/16 213', '100.96.0.0/11 213', 'fd00:2::/48 213'],
     });
   });
 
@@ -159,7 +159,7 @@ export async function linksContract(t: Test, open: () => Promise<LinksWorld>): P
     ]);
     t.match(world.read(), {
       addresses: ['100.64.0.1/32'],
-      routes: ['10.10.0.0/16 186', '100.96.0.0/11 186'],
+      routes: ['10.10.0.0/16 213', '100.96.0.0/11 213'],
     });
   });
 
@@ -222,7 +222,7 @@ const WANTED_VIEW: LinkView = {
   mtu: 1408,
   isUp: true,
   addresses: ['100.64.0.1/32', 'fd00:1::1/128'],
-  routes: ['10.10.0.0/16 186', '100.96.0.0/11 186', 'fd00:2::/48 186'],
+  routes: ['10.10.0.0/16 213', '100.96.0.0/11 213', 'fd00:2::/48 213'],
 };
 
 function wantedOn({ link }: LinksWorld): WantedLink {
