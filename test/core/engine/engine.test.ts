@@ -1,5 +1,11 @@
 import t from 'tap';
+import type { Engine } from '../../../core/engine/engine.ts';
+import type { Instant } from '../../../core/sansio/instant.ts';
+import { failed, ok } from '../../../core/sansio/outcome.ts';
+import { address, configuration, createEngine } from '../../sim/site.ts';
 import { TwoSites } from '../../sim/two-sites.ts';
+import { VirtualTime } from '../../sim/virtual-time.ts';
+import { plainRead, udp } from '../fastpath/packets.ts';
 
 const SECOND = 1000;
 const HOUR = 3600 * SECOND;
@@ -111,3 +117,71 @@ await t.test('a destination that is nobody’s is refused with ICMP host unreach
   t.equal(answer?.[10 + 9], 1, 'protocol ICMP');
   t.same([answer?.[10 + 20], answer?.[10 + 21]], [3, 1], 'destination unreachable, host');
 });
+
+await t.test('a peer of which nobody knows where it is is refused the same way', async (t) => {
+  const sites = new TwoSites(SEED);
+  const interfaceOfA = { addresses: ['10.0.0.1/24'] };
+  const peer = { id: 'b', publicKey: sites.b.publicKey, allowedIps: ['10.0.0.2/32'] };
+  sites.a.configure({ interface: interfaceOfA, peers: [] });
+  sites.a.configure({ interface: interfaceOfA, peers: [peer] });
+  sites.send('a', 1);
+  const [answer] = sites.a.tun.received;
+  t.same([answer?.[10 + 20], answer?.[10 + 21]], [3, 1], 'destination unreachable, host');
+  t.equal(sites.a.engine.status().drops['no-endpoint'], 1);
+  sites.send('b', 1);
+  sites.advance(6 * SECOND);
+  sites.send('a', 2);
+  sites.advance(SECOND);
+  t.same(sites.received('b'), [2], 'until it calls');
+});
+
+await t.test('packets wait while the name of a peer is resolved, but no longer', async (t) => {
+  const time = new VirtualTime(0);
+  const clock = time.clock();
+  const engine = createEngine(SEED, clock);
+  const publicKey = Buffer.alloc(32, 9).toString('base64');
+  const peer = { id: 'b', publicKey, endpoint: 'b.example:51820', allowedIps: ['10.0.0.2/32'] };
+  const document = { interface: { addresses: ['10.0.0.1/24'] }, peers: [peer] };
+  engine.handleInput(
+    { type: 'configuration', configuration: configuration(document) },
+    clock.now(),
+  );
+  answerCommands(engine, clock.now());
+  const packet = plainRead(udp({ destination: '10.0.0.2' }));
+  const read = (): number => {
+    const view = new DataView(engine.arena.buffer);
+    const { table, into } = engine.arena.reads;
+    new Uint8Array(engine.arena.buffer).set(packet, into);
+    view.setUint32(table, into, true);
+    view.setUint32(table + 4, packet.length, true);
+    engine.handlePackets(1, clock.now());
+    return engine.takeWrites();
+  };
+  t.equal(read(), 0, 'it waits');
+  const answer = { type: 'resolved', peer: 'b', host: 'b.example' } as const;
+  engine.handleInput({ ...answer, outcome: failed('not-resolved') }, clock.now());
+  t.same(engine.status().drops, { undelivered: 1 });
+  t.equal(read(), 1, 'refused');
+  time.advance(10 * SECOND, () => engine.handleTimeout(clock.now()));
+  answerCommands(engine, clock.now());
+  engine.handleInput({ ...answer, outcome: ok([address('192.0.2.2')]) }, clock.now());
+  t.equal(read(), 0);
+  t.ok(engine.pollTransmit(), 'calls it');
+  t.same(engine.status().drops, { undelivered: 1, 'no-endpoint': 1 });
+});
+
+/** Has everything that the engine wants done succeed. */
+function answerCommands(engine: Engine, now: Instant): void {
+  for (let command = engine.pollCommand(); command; command = engine.pollCommand()) {
+    const { type } = command;
+    if (type === 'open-device') {
+      const outcome = ok({ name: command.name, offloads: { tcp: true, udp: true } });
+      engine.handleInput({ type: 'device-opened', outcome }, now);
+    } else if (type === 'listen') {
+      const outcome = ok({ port: 51820, ipv4: 3, ipv6: 4 });
+      engine.handleInput({ type: 'listening', outcome }, now);
+    } else if (type === 'apply-link') {
+      engine.handleInput({ type: 'link-applied', failures: [] }, now);
+    }
+  }
+}
