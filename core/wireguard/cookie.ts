@@ -68,26 +68,27 @@ export class CookieChecker {
   }
 }
 
-/** Writes the MACs of the handshake messages that we send to one peer, and keeps its cookie. */
+/**
+ * Writes the MACs of the handshake messages that we send to one peer, and keeps its cookie. The keys are
+ * derived at each use, which costs less than to keep those of a thousand idle peers.
+ */
 export class CookieJar {
   readonly #crypto: Crypto;
-  readonly #mac1Key: Uint8Array;
-  readonly #cookieKey: Uint8Array;
+  readonly #remotePublicKey: Uint8Array;
   #cookie: { readonly value: Uint8Array; readonly receivedAt: Instant } | undefined;
   /** The message that a cookie reply can answer; each is answered once. */
   #lastSent: { readonly sender: number; readonly mac1: Uint8Array } | undefined;
 
   constructor(crypto: Crypto, remotePublicKey: Uint8Array) {
     this.#crypto = crypto;
-    this.#mac1Key = crypto.blake2s.hash(LABEL_MAC1, remotePublicKey);
-    this.#cookieKey = crypto.blake2s.hash(LABEL_COOKIE, remotePublicKey);
+    this.#remotePublicKey = remotePublicKey;
   }
 
   /** Writes mac1, and mac2 while there is a fresh cookie, into an encoded message. */
   stamp(datagram: Uint8Array, sender: number, now: Instant): void {
     const { blake2s } = this.#crypto;
     const { mac1, mac2, beforeMac1, beforeMac2 } = macsOf(datagram);
-    mac1.set(blake2s.mac(this.#mac1Key, beforeMac1));
+    mac1.set(blake2s.mac(blake2s.hash(LABEL_MAC1, this.#remotePublicKey), beforeMac1));
     this.#lastSent = { sender, mac1: mac1.slice() };
     const cookie = this.#cookie;
     if (cookie === undefined) return;
@@ -101,9 +102,10 @@ export class CookieJar {
   /** Keeps the cookie for the next message; returns whether the reply is authentic. */
   handleReply(reply: CookieReply, now: Instant): boolean {
     if (this.#lastSent === undefined || reply.receiver !== this.#lastSent.sender) return false;
-    const aead = this.#crypto.xchacha20poly1305;
+    const { blake2s, xchacha20poly1305 } = this.#crypto;
+    const key = blake2s.hash(LABEL_COOKIE, this.#remotePublicKey);
     const { mac1 } = this.#lastSent;
-    const value = aead.open(this.#cookieKey, reply.nonce, reply.sealedCookie, mac1);
+    const value = xchacha20poly1305.open(key, reply.nonce, reply.sealedCookie, mac1);
     if (value === undefined) return false;
     this.#cookie = { value, receivedAt: now };
     this.#lastSent = undefined;

@@ -120,12 +120,12 @@ export class Tunnel {
   readonly peer: PeerIndex;
   readonly publicKey: Uint8Array;
   readonly #context: TunnelContext;
-  readonly #log: Log;
   readonly #cookies: CookieJar;
   readonly #timestamps = new TimestampSource();
   readonly #timers: Timers;
   readonly #sessions: SessionRing;
-  #presharedKey: Uint8Array = new Uint8Array(KEY_LENGTH);
+  /** All zero without one (§5.4.3). */
+  #presharedKey: Uint8Array = NO_KEY;
   #persistentKeepalive = 0;
   #rekeyAttemptTime: Millis = 0;
   /** The endpoint that the settings name; the peer may be elsewhere. */
@@ -139,7 +139,7 @@ export class Tunnel {
   #isWanted = false;
   #handshakeSentAt: Instant | undefined;
   #initiationReceivedAt: Instant | undefined;
-  #greatestTimestamp: Uint8Array = new Uint8Array(TIMESTAMP_LENGTH);
+  #greatestTimestamp: Uint8Array = NO_TIMESTAMP;
   #lastHandshakeUnixMs: number | undefined;
 
   constructor(
@@ -149,11 +149,10 @@ export class Tunnel {
     own: { readonly keys: KeyPair; readonly staticStatic: Uint8Array | undefined },
     now: Instant,
   ) {
-    const { crypto, random, log } = context;
+    const { crypto, random } = context;
     this.peer = peer;
     this.publicKey = settings.publicKey.slice();
     this.#context = context;
-    this.#log = log.with({ peer });
     this.#cookies = new CookieJar(crypto, this.publicKey);
     this.#timers = new Timers(random);
     this.#sessions = new SessionRing(peer, randomBytes(random, 1)[0] ?? 0);
@@ -324,7 +323,7 @@ export class Tunnel {
     const { presharedKey, endpoint, persistentKeepalive } = settings;
     this.#rekeyAttemptTime = settings.rekeyAttemptTime;
     this.#presharedKey.fill(0);
-    if (presharedKey !== undefined) this.#presharedKey.set(presharedKey);
+    this.#presharedKey = presharedKey?.slice() ?? NO_KEY;
     if (endpoint !== undefined && endpoint !== this.#givenEndpoint) {
       this.#moveTo(endpoint);
       this.#tryThere(now);
@@ -451,14 +450,14 @@ export class Tunnel {
     outputs.event({ type: 'session-activated', peer, localIndex });
     const began = role === 'initiator' ? (this.#handshakeSentAt ?? now) : session.createdAt;
     outputs.event({ type: 'handshake-completed', peer, role, tookMs: elapsed(began, now) });
-    this.#log.debug('handshake completed', { role });
+    this.#context.log.debug('handshake completed', { peer, role });
   }
 
   #giveUp(): void {
     const cause = this.#attempt.type === 'initiated' ? this.#attempt.failure : 'no-response';
     this.#endAttempt();
     this.#context.outputs.event({ type: 'handshake-failed', peer: this.peer, cause });
-    this.#log.debug('handshake failed', { cause });
+    this.#context.log.debug('handshake failed', { peer: this.peer, cause });
   }
 
   #endAttempt(): void {
@@ -527,3 +526,5 @@ export class Tunnel {
 }
 
 const EMPTY = new Uint8Array(0);
+const NO_KEY = new Uint8Array(KEY_LENGTH);
+const NO_TIMESTAMP = new Uint8Array(TIMESTAMP_LENGTH);
