@@ -7,6 +7,7 @@ import type { Command } from '../core/engine/command.ts';
 import { Engine } from '../core/engine/engine.ts';
 import type { Event } from '../core/engine/event.ts';
 import type { Input } from '../core/engine/input.ts';
+import type { UapiRefusal } from '../core/engine/uapi-configuration.ts';
 import type { Transmit } from '../core/engine/userspace-plane.ts';
 import { controlChannel } from '../core/plugin/control-channel.ts';
 import type { Clock } from '../core/plugin/clock.ts';
@@ -340,14 +341,21 @@ class Daemon {
     if (!started.ok) this.#log.warn('no socket for wg', { why: started.why });
   }
 
-  /** Returns the errno for `wg`: of all that it may ask for only the port can be refused. */
+  /** Returns the errno for `wg`. */
   #setByUapi(request: UapiSet): number {
+    const refusal = this.#engine.uapiRefusal(request);
+    if (refusal !== undefined) return UAPI_REFUSAL_ERRNO[refusal];
     this.#driver.input({ type: 'uapi-set', request });
     const { listenPort = 0 } = request;
     const isListening = listenPort === 0 || listenPort === this.#engine.uapiState().listenPort;
     return isListening ? 0 : constants.errno.EADDRINUSE;
   }
 }
+
+const UAPI_REFUSAL_ERRNO: Readonly<Record<UapiRefusal, number>> = {
+  'too-many': constants.errno.ENOSPC,
+  invalid: constants.errno.EINVAL,
+};
 
 function logFile(directory: string): { path: string; maxBytes: number; keep: number } {
   try {

@@ -24,7 +24,7 @@ import type { Input } from './input.ts';
 import { keepDesired } from './kept-desired.ts';
 import { Peers } from './peers.ts';
 import type { Status } from './status.ts';
-import { configurationAfterUapi } from './uapi-configuration.ts';
+import { configurationAfterUapi, type UapiRefusal } from './uapi-configuration.ts';
 import { UserspacePlane, type Transmit } from './userspace-plane.ts';
 
 export interface EngineOptions {
@@ -228,8 +228,17 @@ export class Engine {
     };
   }
 
+  /** Why a `uapi-set` with this request would change nothing. */
+  uapiRefusal(request: UapiSet): UapiRefusal | undefined {
+    if (this.#running === undefined) return undefined;
+    const wanted = configurationAfterUapi(this.#running.configuration, request);
+    return wanted.ok ? undefined : wanted.why;
+  }
+
   #onUapiSet(request: UapiSet, now: Instant): void {
     if (this.#running === undefined) return;
+    const wanted = configurationAfterUapi(this.#running.configuration, request);
+    if (!wanted.ok) return;
     if (request.privateKey !== undefined && request.privateKey !== 'none') {
       this.#privateKey = request.privateKey;
       this.#plane.setPrivateKey(request.privateKey, now);
@@ -238,8 +247,7 @@ export class Engine {
       this.#fwmark = request.fwmark;
       this.#application.setMark(request.fwmark === 0 ? undefined : request.fwmark);
     }
-    const configuration = configurationAfterUapi(this.#running.configuration, request);
-    this.#application.apply({ ...this.#running, configuration });
+    this.#application.apply({ ...this.#running, configuration: wanted.value });
   }
 
   #assert(): void {

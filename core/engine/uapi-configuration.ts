@@ -1,88 +1,143 @@
 import type { Configuration, PeerConfiguration } from '../config/configuration.ts';
-import { DEFAULTS } from '../config/defaults.ts';
+import { DEFAULTS, LIMITS } from '../config/defaults.ts';
 import { parseEndpoint } from '../config/endpoint.ts';
 import type { Name } from '../config/name.ts';
+import { checkSemantics } from '../config/semantics.ts';
 import { formatIpPrefix, type IpPrefix } from '../net/ip-prefix.ts';
 import { encodeHex } from '../sansio/hex.ts';
+import { failed, ok, type Outcome } from '../sansio/outcome.ts';
 import type { UapiPeerSet, UapiSet } from '../wireguard/uapi.ts';
+
+/** `too-many`: peers, or prefixes of one peer. `invalid`: no document may say that. */
+export type UapiRefusal = 'too-many' | 'invalid';
 
 /**
  * Returns the configuration that `wg set` asks for, so that it is applied like any other: by its
- * difference to the running one, and lasts until the next one. Keys of the interface are not part of a
- * configuration. Allowed IPs become routes here as everywhere, which wg-quick does elsewhere; a default
- * route never does.
+ * difference to the running one, and lasts until the next one. It keeps to what holds for a document.
+ * Keys of the interface are not part of a configuration. Allowed IPs become routes here as everywhere,
+ * which wg-quick does elsewhere; a default route never does.
  */
-export function configurationAfterUapi(running: Configuration, request: UapiSet): Configuration {
-  const peers = new Map<string, PeerConfiguration>();
-  if (!request.replacePeers) {
-    for (const peer of running.peers) peers.set(encodeHex(peer.publicKey), peer);
+export function configurationAfterUapi(
+  running: Configuration,
+  request: UapiSet,
+): Outcome<Configuration, UapiRefusal> {
+  const peers = new UapiPeers(running.peers);
+  if (request.replacePeers) peers.clear();
+  for (const change of request.peers) {
+    if (!peers.change(change)) return failed('invalid');
   }
-  for (const change of request.peers) changePeer(peers, change, running.peers);
-  return {
+  const configuration = {
     ...running,
     interface: {
       ...running.interface,
       listenPort: request.listenPort ?? running.interface.listenPort,
     },
-    peers: [...peers.values()],
+    peers: peers.all(),
   };
+  const isTooMany =
+    configuration.peers.length > LIMITS.peers ||
+    configuration.peers.some(({ allowedIps }) => allowedIps.length > LIMITS.allowedIps);
+  if (isTooMany) return failed('too-many');
+  return checkSemantics(configuration).length === 0 ? ok(configuration) : failed('invalid');
 }
 
-function changePeer(
-  peers: Map<string, PeerConfiguration>,
-  change: UapiPeerSet,
-  running: readonly PeerConfiguration[],
-): void {
-  const key = encodeHex(change.publicKey);
-  const before = peers.get(key);
-  if (change.remove) {
-    peers.delete(key);
-    return;
-  }
-  if (before === undefined && change.updateOnly) return;
+/** A peer while a request changes it: its prefixes by their text. */
+interface Draft {
+  readonly peer: PeerConfiguration;
+  readonly allowedIps: Map<string, IpPrefix>;
+}
 
-  const known = running.find((peer) => encodeHex(peer.publicKey) === key);
-  const { presharedKey, endpoint, ...rest } = before ?? blankPeer(change.publicKey, known?.id);
+/** The peers by their key, and the owner of each prefix: it belongs to one peer. */
+class UapiPeers {
+  readonly #running: ReadonlyMap<string, PeerConfiguration>;
+  readonly #drafts = new Map<string, Draft>();
+  readonly #owners = new Map<string, Draft>();
+
+  constructor(running: readonly PeerConfiguration[]) {
+    this.#running = new Map(running.map((peer) => [encodeHex(peer.publicKey), peer]));
+    for (const [key, peer] of this.#running) {
+      const draft: Draft = { peer, allowedIps: new Map() };
+      this.#drafts.set(key, draft);
+      for (const prefix of peer.allowedIps) this.#give(prefix, draft);
+    }
+  }
+
+  clear(): void {
+    this.#drafts.clear();
+    this.#owners.clear();
+  }
+
+  /** Returns whether the change can be: nothing that it would make is kept if not. */
+  change(change: UapiPeerSet): boolean {
+    const key = encodeHex(change.publicKey);
+    const before = this.#drafts.get(key);
+    if (change.remove) {
+      if (before !== undefined) this.#remove(key, before);
+      return true;
+    }
+    if (before === undefined && change.updateOnly) return true;
+    if (change.publicKey.every((byte) => byte === 0)) return false;
+
+    const known = before?.peer ?? blankPeer(change.publicKey, this.#running.get(key)?.id);
+    const peer = changedPeer(known, change);
+    if (peer === undefined) return false;
+    const draft: Draft = { peer, allowedIps: before?.allowedIps ?? new Map() };
+    this.#drafts.set(key, draft);
+    for (const text of draft.allowedIps.keys()) this.#owners.set(text, draft);
+    this.#changeAllowedIps(draft, change);
+    return true;
+  }
+
+  all(): readonly PeerConfiguration[] {
+    return [...this.#drafts.values()].map(({ peer, allowedIps }) => {
+      return { ...peer, allowedIps: [...allowedIps.values()] };
+    });
+  }
+
+  #changeAllowedIps(draft: Draft, change: UapiPeerSet): void {
+    if (change.replaceAllowedIps) {
+      for (const text of draft.allowedIps.keys()) this.#owners.delete(text);
+      draft.allowedIps.clear();
+    }
+    for (const { action, prefix } of change.allowedIps) {
+      if (action === 'add') this.#give(prefix, draft);
+      else if (draft.allowedIps.delete(formatIpPrefix(prefix))) {
+        this.#owners.delete(formatIpPrefix(prefix));
+      }
+    }
+  }
+
+  /** Who gets a prefix takes it from who has it. */
+  #give(prefix: IpPrefix, draft: Draft): void {
+    const text = formatIpPrefix(prefix);
+    const owner = this.#owners.get(text);
+    if (owner !== draft) owner?.allowedIps.delete(text);
+    this.#owners.set(text, draft);
+    draft.allowedIps.set(text, prefix);
+  }
+
+  #remove(key: string, draft: Draft): void {
+    this.#drafts.delete(key);
+    for (const text of draft.allowedIps.keys()) this.#owners.delete(text);
+  }
+}
+
+/** Returns the peer with all that is changed but its prefixes; `undefined` where that cannot be. */
+function changedPeer(
+  { presharedKey, endpoint, ...rest }: PeerConfiguration,
+  change: UapiPeerSet,
+): PeerConfiguration | undefined {
   const nextPresharedKey =
     change.presharedKey === 'none' ? undefined : (change.presharedKey ?? presharedKey);
   const moved = change.endpoint === undefined ? undefined : parseEndpoint(change.endpoint);
-  const nextEndpoint = moved?.ok === true ? moved.value : endpoint;
-  peers.set(key, {
+  if (moved?.ok === false) return undefined;
+  const nextEndpoint = moved?.value ?? endpoint;
+  return {
     ...rest,
     ...(nextPresharedKey === undefined ? {} : { presharedKey: nextPresharedKey }),
     ...(nextEndpoint === undefined ? {} : { endpoint: nextEndpoint }),
     keepalive: change.persistentKeepalive ?? rest.keepalive,
-    allowedIps: allowedIpsAfter(peers, change, key, rest.allowedIps),
-  });
-}
-
-/** A prefix belongs to one peer: who gets it takes it from who has it. */
-function allowedIpsAfter(
-  peers: Map<string, PeerConfiguration>,
-  change: UapiPeerSet,
-  key: string,
-  before: readonly IpPrefix[],
-): readonly IpPrefix[] {
-  const own = new Map<string, IpPrefix>();
-  if (!change.replaceAllowedIps)
-    for (const prefix of before) own.set(formatIpPrefix(prefix), prefix);
-  for (const { action, prefix } of change.allowedIps) {
-    const text = formatIpPrefix(prefix);
-    if (action === 'remove') {
-      own.delete(text);
-      continue;
-    }
-    for (const [otherKey, other] of peers) {
-      if (otherKey !== key) peers.set(otherKey, without(other, text));
-    }
-    own.set(text, prefix);
-  }
-  return [...own.values()];
-}
-
-function without(peer: PeerConfiguration, prefix: string): PeerConfiguration {
-  const left = peer.allowedIps.filter((candidate) => formatIpPrefix(candidate) !== prefix);
-  return left.length === peer.allowedIps.length ? peer : { ...peer, allowedIps: left };
+  };
 }
 
 /** A peer that `wg` adds has no name; the start of its key serves as one. */

@@ -1,5 +1,6 @@
 import { execFileSync } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
+import { constants } from 'node:os';
 import { join } from 'node:path';
 import t from 'tap';
 import { eventually } from '../lab/daemon.ts';
@@ -186,10 +187,24 @@ await t.test('wg steers the running daemon', { skip }, async (t) => {
 
   await t.test('nonsense is refused and changes nothing', async (t) => {
     const before = await wg('showconf', a.device);
-    for (const text of ['set=1\nlisten_port=99999\n\n', 'set=1\ncolour=red\n\n', 'hello\n\n']) {
-      const path = `/var/run/wireguard/${a.device}.sock`;
-      const answer = execFileSync(process.execPath, ['-e', ASK, path, text], { encoding: 'utf8' });
-      t.match(answer, /^errno=-\d+\n\n$/, JSON.stringify(text));
+    const networks = Array.from(
+      { length: 257 },
+      (_, i) => `allowed_ip=10.77.${i % 256}.0/${24 + (i >> 8)}`,
+    );
+    const refused = [
+      ['listen_port=99999', 'EINVAL'],
+      ['colour=red', 'EINVAL'],
+      ['listen_port', 'EPROTO'],
+      [`private_key=${'7'.repeat(64)}\npublic_key=${'0'.repeat(64)}`, 'EINVAL'],
+      [
+        `private_key=${'7'.repeat(64)}\npublic_key=${'5'.repeat(64)}\n${networks.join('\n')}`,
+        'ENOSPC',
+      ],
+    ] as const;
+    for (const [lines, errno] of refused) {
+      const ask = ['-e', ASK, `/var/run/wireguard/${a.device}.sock`, `set=1\n${lines}\n\n`];
+      const answer = execFileSync(process.execPath, ask, { encoding: 'utf8' });
+      t.equal(answer, `errno=-${constants.errno[errno]}\n\n`, lines.slice(0, 20));
     }
     t.equal(await wg('showconf', a.device), before);
     await sites.ping(t, 'a', b.ipv4);

@@ -1,5 +1,6 @@
 import t from 'tap';
 import { parseConfiguration, type Configuration } from '../../../core/config/configuration.ts';
+import { LIMITS } from '../../../core/config/defaults.ts';
 import { configurationAfterUapi } from '../../../core/engine/uapi-configuration.ts';
 import { formatIpPrefix } from '../../../core/net/ip-prefix.ts';
 import { parseUapiRequest, type UapiSet } from '../../../core/wireguard/uapi.ts';
@@ -56,15 +57,61 @@ await t.test('what a request does not name stays', async (t) => {
 await t.test('a preshared key can be set and taken away', async (t) => {
   const set = after(`public_key=${A}\npreshared_key=${C}`);
   t.same(set.peers[0]?.presharedKey, new Uint8Array(32).fill(3));
-  const cleared = configurationAfterUapi(
-    set,
-    request(`public_key=${A}\npreshared_key=${'00'.repeat(32)}`),
-  );
+  const cleared = after(`public_key=${A}\npreshared_key=${'00'.repeat(32)}`, set);
   t.equal(cleared.peers[0]?.presharedKey, undefined);
 });
 
-function after(lines: string): Configuration {
+await t.test('a prefix follows the order of the request through all peers', async (t) => {
+  const lines = [
+    `public_key=${A}\nallowed_ip=10.2.0.0/16\nallowed_ip=-10.1.0.0/16`,
+    `public_key=${C}\nallowed_ip=10.1.0.0/16\nallowed_ip=10.2.0.0/16`,
+    `public_key=${A}\nallowed_ip=-10.2.0.0/16`,
+    `public_key=${B}\nreplace_allowed_ips=true\nallowed_ip=10.1.0.0/16`,
+    `public_key=${C}\nremove=true`,
+    `public_key=${C}\nallowed_ip=10.3.0.0/16`,
+  ];
+  t.same(peers(after(lines.join('\n'))), {
+    a: [],
+    b: ['10.1.0.0/16'],
+    'wg-0303030303030303': ['10.3.0.0/16'],
+  });
+});
+
+await t.test('what no document may hold is refused', async (t) => {
+  const tooMany = { ok: false, why: 'too-many' };
+  const all = Array.from({ length: LIMITS.peers - 2 }, (_, i) => `public_key=${keyOf(i)}`);
+  t.equal(after(all.join('\n')).peers.length, LIMITS.peers);
+  t.same(refusal([...all, `public_key=${keyOf(all.length)}`].join('\n')), tooMany);
+  const replaced = [...all, `public_key=${keyOf(all.length)}`].join('\n');
+  t.equal(after(`replace_peers=true\n${replaced}`).peers.length, LIMITS.peers - 1);
+
+  const prefixes = Array.from(
+    { length: LIMITS.allowedIps },
+    (_, i) => `allowed_ip=10.99.${i}.0/24`,
+  );
+  const own = [`public_key=${C}`, ...prefixes].join('\n');
+  t.equal(after(own).peers[2]?.allowedIps.length, LIMITS.allowedIps);
+  t.same(refusal(`${own}\nallowed_ip=10.100.0.0/16`), tooMany);
+
+  const invalid = { ok: false, why: 'invalid' };
+  t.same(refusal(`public_key=${'00'.repeat(32)}`), invalid, 'a key of zeros');
+  t.same(refusal(`public_key=${A}\nendpoint=192.0.2.1:0`), invalid, 'a port of zero');
+  const twin = `${'03'.repeat(8)}${'04'.repeat(24)}`;
+  t.same(refusal(`public_key=${C}\npublic_key=${twin}`), invalid, 'two peers of one name');
+});
+
+function after(lines: string, from = running()): Configuration {
+  const outcome = configurationAfterUapi(from, request(lines));
+  if (!outcome.ok) throw new Error(outcome.why);
+  return outcome.value;
+}
+
+function refusal(lines: string): unknown {
   return configurationAfterUapi(running(), request(lines));
+}
+
+function keyOf(number: number): string {
+  return `ff${number.toString(16).padStart(14, '0')}`.padEnd(64, '0');
 }
 
 function request(lines: string): UapiSet {
