@@ -1,4 +1,4 @@
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Status } from '../../core/engine/status.ts';
@@ -43,21 +43,50 @@ const FILE_BYTES = 64 * 2 ** 20;
 const CULVERT = ['node', 'dist/culvert.cjs'];
 const OPERATOR = ['node', 'dist/culvert-fleet.cjs'];
 
+/** Where keys, logs and sockets of the demo lie while it runs. */
+const DIRECTORY = join(tmpdir(), 'culvert-demo');
+
 /** Runs the demo and returns the exit code. `keep` leaves everything running until Ctrl-C. */
 export async function demo(options: { readonly keep: boolean }): Promise<number> {
-  const directory = mkdtempSync(join(tmpdir(), 'culvert-demo-'));
+  const other = otherDemo();
+  if (other !== undefined) {
+    console.error(`A demo runs already (process ${other}): end it first with Ctrl-C.`);
+    return 1;
+  }
+  rmSync(DIRECTORY, { recursive: true, force: true });
+  mkdirSync(DIRECTORY, { mode: 0o700 });
+  writeFileSync(join(DIRECTORY, 'pid'), String(process.pid));
+  // Also on signals, which the lab passes on to the process after it has cleaned up.
+  process.on('exit', () => rmSync(DIRECTORY, { recursive: true, force: true }));
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
+    process.once(signal, () => {
+      rmSync(DIRECTORY, { recursive: true, force: true });
+      console.log(`\nEnded by ${signal}; namespaces, processes and files are removed.`);
+    });
+  }
   const lab = await Lab.create('culvert-demo');
   try {
-    await run(lab, directory);
-    if (options.keep) await keepUntilInterrupted(lab, directory);
+    await run(lab, DIRECTORY);
+    if (options.keep) await keepUntilInterrupted(DIRECTORY);
     return 0;
   } catch (error) {
     console.error(`\nThe demo failed: ${error instanceof Error ? error.message : String(error)}`);
-    printLogs(directory);
+    printLogs(DIRECTORY);
     return 1;
   } finally {
     await lab.destroy();
-    rmSync(directory, { recursive: true, force: true });
+  }
+}
+
+/** Returns the process id of a demo that is still running. */
+function otherDemo(): number | undefined {
+  try {
+    const pid = Number(readFileSync(join(DIRECTORY, 'pid'), 'utf8'));
+    process.kill(pid, 0);
+    return pid;
+  } catch {
+    // There is none, or it ended without cleaning up, which is made up for now.
+    return undefined;
   }
 }
 
@@ -261,10 +290,11 @@ async function measure(lab: Lab): Promise<string> {
   return `${(end.sum_received.bits_per_second / 1e9).toFixed(2)} Gbit/s (iperf3, one TCP stream, 3 s)`;
 }
 
-async function keepUntilInterrupted(lab: Lab, directory: string): Promise<void> {
+/** The signal that ends it finds the lab's handlers, which clean up. */
+async function keepUntilInterrupted(directory: string): Promise<never> {
   const socket = (device: string): string => socketOf(directory, device);
   console.log(`
-Everything keeps running. Look around in another terminal:
+Everything keeps running. Look around in another terminal, in this folder:
 
   ip netns exec culvert-demo.router-a ${CULVERT.join(' ')} status --socket ${socket('router-a')}
   ip netns exec culvert-demo.router-a wg show
@@ -273,13 +303,10 @@ Everything keeps running. Look around in another terminal:
   ip netns exec culvert-demo.internet ${OPERATOR.join(' ')} watch --broker ${BROKER} --fleet ${FLEET}
 
 Ctrl-C ends the demo and removes everything.`);
-  await new Promise<void>((resolve) => {
-    process.once('SIGINT', resolve);
-    process.once('SIGTERM', resolve);
+  return new Promise<never>(() => {
     // A pending timer keeps the process alive.
     setInterval(() => undefined, 2 ** 30);
   });
-  await lab.destroy();
 }
 
 async function step<Result>(what: string, work: () => Promise<Result>): Promise<Result> {

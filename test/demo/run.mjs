@@ -13,6 +13,11 @@ import { installPackages, isInstalled } from '../run/npm.mjs';
 const NEEDED = ['iproute2', 'iputils-ping', 'gcc', 'libc6-dev'];
 
 chdir(fileURLToPath(new URL('../..', import.meta.url)));
+const unknown = process.argv.slice(2).filter((option) => option !== '--keep');
+if (unknown.length > 0) {
+  console.error(`unknown: ${unknown.join(' ')}. Usage: npm run demo [-- --keep]`);
+  process.exit(2);
+}
 if (process.getuid() !== 0) {
   console.error('The demo builds network namespaces, which needs root: sudo npm run demo');
   process.exit(1);
