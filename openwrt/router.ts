@@ -1,4 +1,3 @@
-import './heap.ts';
 import { parseArgs } from 'node:util';
 import { parseBootstrap } from '../core/config/bootstrap.ts';
 import { parseConfiguration } from '../core/config/configuration.ts';
@@ -9,6 +8,7 @@ import { readConfigurationFile } from './configuration-file.ts';
 import { runDaemon } from './daemon.ts';
 import { CommandError, exitCode } from './exit-code.ts';
 import { CIPHERS, type CipherName } from './fast-path.ts';
+import { keepYoungGenerationSmall } from './heap.ts';
 import { HELP } from './help.ts';
 import { nativeFile } from './native-file.ts';
 import { CONFIGURATION_FILE, LOCAL_SOCKET, STATE_DIRECTORY } from './paths.ts';
@@ -16,6 +16,7 @@ import { commit, version } from './version.ts';
 
 /** The entry of the router bundle: `culvert <command>`. */
 async function main(parameters: readonly string[]): Promise<void> {
+  if (parameters.includes('--help')) return write(HELP);
   const [command = 'help', ...rest] = parameters;
   switch (command) {
     case 'run':
@@ -33,7 +34,6 @@ async function main(parameters: readonly string[]): Promise<void> {
     case '--version':
       return write(`culvert ${version} (${commit})\n`);
     case 'help':
-    case '--help':
     case '-h':
       return write(HELP);
     default:
@@ -112,6 +112,7 @@ function write(text: string): void {
   process.stdout.write(text);
 }
 
+keepYoungGenerationSmall();
 main(process.argv.slice(2)).then(
   () => process.exit(exitCode('ok')),
   (error: unknown) => {

@@ -80,12 +80,20 @@ export function peerStatusesOf(
       cause: history.get(id)?.cause,
       endpoint: tunnel?.endpoint,
       allowedIps: allowedIps.map(formatIpPrefix),
-      lastHandshakeUnixMs: tunnel?.lastHandshakeUnixMs,
-      handshakeMs: history.get(id)?.handshakeMs,
+      lastHandshakeUnixMs: wholeMs(tunnel?.lastHandshakeUnixMs),
+      handshakeMs: tenthsOf(history.get(id)?.handshakeMs),
       rxBytes,
       txBytes,
     };
   });
+}
+
+function wholeMs(ms: number | undefined): number | undefined {
+  return ms === undefined ? undefined : Math.round(ms);
+}
+
+function tenthsOf(ms: number | undefined): number | undefined {
+  return ms === undefined ? undefined : Math.round(ms * 10) / 10;
 }
 
 function stateOf(tunnel: ReturnType<UserspacePlane['peerStatus']>): PeerStatus['state'] {

@@ -254,7 +254,6 @@ export class DesiredInbox {
       this.#log.info('desired state held', { why, version });
       return;
     }
-    this.#log.warn('desired state refused', { why, version });
     this.#events.push({ type: 'refused', why, version, errors });
   }
 

@@ -26,7 +26,8 @@ export function mayBeOlderProtocol(error: unknown): boolean {
 }
 
 export const CLOSED_BY_BROKER =
-  'closed by the broker: is it a TLS port (mqtts://), or does another device use this name?';
+  'closed by the broker: is its port for TLS (mqtts://) or not (mqtt://), or does another device use this name?';
+const RESET = 'connection reset: is the port of the broker for TLS (mqtts://) or not (mqtt://)?';
 
 const NO_ANSWER = 'no answer: check the address, the route and the firewall';
 const WRONG_AUTHORITY = 'the certificate of the broker is not from our authority: check ca';
@@ -43,9 +44,9 @@ const SYSTEM_ERRORS: Readonly<Record<string, string>> = {
   ETIMEDOUT: NO_ANSWER,
   EHOSTUNREACH: 'no route to the broker',
   ENETUNREACH: 'no route to the broker',
-  ECONNRESET: 'connection reset: is it a TLS port (mqtts://)?',
+  ECONNRESET: RESET,
   EMSGSIZE: 'the broker sends a message larger than any of the fleet',
-  EPIPE: 'connection reset: is it a TLS port (mqtts://)?',
+  EPIPE: RESET,
   SELF_SIGNED_CERT_IN_CHAIN: WRONG_AUTHORITY,
   DEPTH_ZERO_SELF_SIGNED_CERT: WRONG_AUTHORITY,
   UNABLE_TO_VERIFY_LEAF_SIGNATURE: WRONG_AUTHORITY,

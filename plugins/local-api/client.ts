@@ -22,7 +22,7 @@ export function callLocalApi(
     const socket = connect(path);
     const timer = setTimeout(() => {
       const seconds = timeoutMs / 1000;
-      settle('timeout', `culvertd does not answer within ${seconds} s: ${RESTART}`);
+      settle('timeout', `culvert does not answer within ${seconds} s: ${RESTART}`);
     }, timeoutMs);
 
     function finish(answer: LocalApiAnswer): void {
@@ -44,18 +44,18 @@ export function callLocalApi(
       if (line !== undefined) finish(readAnswer(method, line));
     });
     socket.once('error', (error: NodeJS.ErrnoException) => settle(...connectFailure(path, error)));
-    socket.once('close', () => settle('closed', `culvertd closed the connection: ${RESTART}`));
+    socket.once('close', () => settle('closed', `culvert closed the connection: ${RESTART}`));
   });
 }
 
-const START = 'start it with "service culvert start"';
-const RESTART = 'see its log, or restart it with "service culvert restart"';
+const START = 'start it with "culvert run", on a router with "service culvert start"';
+const RESTART = 'see its log, or restart it';
 
 function connectFailure(path: string, error: NodeJS.ErrnoException): [LocalApiFailure, string] {
   switch (error.code ?? '') {
     case 'ENOENT':
     case 'ECONNREFUSED':
-      return ['not-running', `culvertd is not running (nobody answers on ${path}): ${START}`];
+      return ['not-running', `culvert is not running (nobody answers on ${path}): ${START}`];
     case 'EACCES':
     case 'EPERM':
       return ['not-permitted', `no permission to use ${path}: run the command as root`];
@@ -68,12 +68,12 @@ function readAnswer(method: string, line: string): LocalApiAnswer {
   try {
     const answer = JSON.parse(line) as { result?: unknown; error?: { message?: unknown } } | null;
     if (answer?.error !== undefined) {
-      const message = `culvertd refused "${method}": ${String(answer.error.message)}`;
+      const message = `culvert refused "${method}": ${String(answer.error.message)}`;
       return { ok: false, why: 'refused', message };
     }
     if (answer?.result !== undefined) return { ok: true, value: answer.result };
   } catch {
     // Reported below with all that is no answer.
   }
-  return { ok: false, why: 'failed', message: 'what answers on the socket is not culvertd' };
+  return { ok: false, why: 'failed', message: 'what answers on the socket is not culvert' };
 }

@@ -181,9 +181,9 @@ await t.test('the client names the cure', async (t) => {
     const answer = await callLocalApi(path, 'status', {}, timeoutMs);
     return answer.ok ? 'answered' : `${answer.why}: ${answer.message}`;
   };
-  t.match(await message(freshPath()), /^not-running: culvertd is not running .*start it with/);
+  t.match(await message(freshPath()), /^not-running: culvert is not running .*start it with/);
   const other = await serve(t, {});
-  t.match(await message(other), 'refused: culvertd refused "status": no such method');
+  t.match(await message(other), 'refused: culvert refused "status": no such method');
 
   const dumb = async (answer: string | undefined): Promise<string> => {
     const path = freshPath();
@@ -197,11 +197,11 @@ await t.test('the client names the cure', async (t) => {
   };
   t.match(
     await message(await dumb(undefined), 50),
-    /^timeout: culvertd does not answer within 0.05 s/,
+    /^timeout: culvert does not answer within 0.05 s/,
   );
-  t.match(await message(await dumb('')), /^closed: culvertd closed the connection/);
-  t.match(await message(await dumb('HTTP/1.1 400\n')), /^failed: what answers .* is not culvertd/);
-  t.match(await message(await dumb('null\n')), /^failed: what answers .* is not culvertd/);
+  t.match(await message(await dumb('')), /^closed: culvert closed the connection/);
+  t.match(await message(await dumb('HTTP/1.1 400\n')), /^failed: what answers .* is not culvert/);
+  t.match(await message(await dumb('null\n')), /^failed: what answers .* is not culvert/);
 });
 
 async function serve(

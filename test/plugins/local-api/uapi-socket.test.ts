@@ -119,7 +119,7 @@ await t.test('the real wg sets, shows and writes out an interface', { skip }, as
     await wg('show', name),
     /latest handshake: .*\n {2}transfer: 1\.00 TiB received, 7 B sent/,
   );
-  t.match((await wg('show', 'interfaces')).split(/\s+/), [name]);
+  t.ok((await wg('show', 'interfaces')).split(/\s+/).includes(name));
 
   const configuration = await wg('showconf', name);
   t.match(configuration, `PrivateKey = ${privateKey}`);
