@@ -126,7 +126,7 @@ await t.test('certificates', present, async (t) => {
       /for another name/,
     ],
     ['ours does not read', { certificate: 'nonsense' }, /does not read/],
-    ['the port speaks TLS and we do not', { brokers: [url.replace('mqtts', 'mqtt')] }, /TLS port/],
+    ['the port speaks TLS and we do not', { brokers: [url.replace('mqtts', 'mqtt')] }, /for TLS/],
   ];
   for (const [name, options, expected] of refusals) {
     await t.test(`${name}: refused with the cure, once`, async (t) => {
