@@ -311,6 +311,7 @@ class Daemon {
       case 'peer-connected':
       case 'peer-failed':
       case 'endpoint-changed':
+      case 'link-contested':
       case 'desired-refused':
         return;
       default:

@@ -25,6 +25,10 @@ export function logEvent(log: Log, event: Event): void {
       const { version, why, errors } = event;
       return log.warn('desired state refused', { version, why, errors });
     }
+    case 'link-contested':
+      return log.warn('another program undoes our addresses or routes again and again', {
+        cure: 'have it leave the interface alone: unmanaged-devices (NetworkManager), ManageForeignRoutes=no (systemd-networkd), denyinterfaces (dhcpcd), no such device in /etc/config/network (OpenWrt)',
+      });
     case 'log-level':
       return log.info('log level changed', { level: event.level });
     default:

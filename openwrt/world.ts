@@ -84,7 +84,7 @@ export class World implements Effects<Input, Event, Transmit, Command> {
       case 'listen':
         return this.#listen(command);
       case 'apply-link':
-        return { type: 'link-applied', failures: this.#applyLink(command) };
+        return this.#applyLink(command);
       case 'resolve':
         return this.#resolve(command);
       case 'publish':
@@ -115,13 +115,17 @@ export class World implements Effects<Input, Event, Transmit, Command> {
     return { type: 'listening', outcome };
   }
 
-  #applyLink({ link }: Extract<Command, { type: 'apply-link' }>) {
+  #applyLink({ link }: Extract<Command, { type: 'apply-link' }>): CommandResult {
     const { links } = this.#reach;
     // Watching begins with the first link, before it is read: no change is missed in between.
     this.#endMonitor ??= links.monitor(() => this.#driver?.input({ type: 'links-changed' }));
     const applied = links.apply(link);
-    if (applied.ok || applied.failures.length > 0) return applied.failures;
-    return [{ object: 'interface', code: applied.why, message: applied.why }];
+    if (applied.ok) {
+      return { type: 'link-applied', changes: applied.value.changes, failures: applied.failures };
+    }
+    const whole = { object: 'interface', code: applied.why, message: applied.why };
+    const failures = applied.failures.length > 0 ? applied.failures : [whole];
+    return { type: 'link-applied', changes: 0, failures };
   }
 
   #resolve({ peer, host }: Extract<Command, { type: 'resolve' }>): undefined {

@@ -8,7 +8,7 @@ import type { FleetDeviceOptions } from '../fleet/fleet-device.ts';
 import type { Publication } from '../plugin/control-channel.ts';
 import { earliest, type Deadline } from '../sansio/agent.ts';
 import type { Crypto } from '../sansio/crypto.ts';
-import { after, type Instant, type Millis } from '../sansio/instant.ts';
+import type { Instant } from '../sansio/instant.ts';
 import type { Log } from '../sansio/log.ts';
 import { unreachable } from '../sansio/outcome.ts';
 import type { Random } from '../sansio/random.ts';
@@ -16,6 +16,7 @@ import { encodeBase64 } from '../sansio/base64.ts';
 import { formatIpPrefix } from '../net/ip-prefix.ts';
 import type { UapiSet, UapiState } from '../wireguard/uapi.ts';
 import { Application, type ApplicationEvent, type Target } from './application.ts';
+import { Assertion } from './assertion.ts';
 import { Attempts } from './attempts.ts';
 import type { Command } from './command.ts';
 import type { Event, Failure } from './event.ts';
@@ -41,12 +42,6 @@ export interface EngineOptions {
 }
 
 /**
- * From a change of the network to our look at it: changes come in bursts, a look costs some dumps, and
- * an interface that was removed is being made again meanwhile.
- */
-const ASSERT_DELAY: Millis = 50;
-
-/**
  * The daemon without the world: takes inputs, batches of packets and the time; gives datagrams,
  * commands and events. See `SansIo` for the contract.
  */
@@ -56,6 +51,7 @@ export class Engine {
   readonly #fleet: FleetLink | undefined;
   readonly #application = new Application();
   readonly #attempts = new Attempts();
+  readonly #assertion = new Assertion();
   readonly #peers: Peers;
   readonly #events: Event[] = [];
   readonly #commands: Command[] = [];
@@ -66,7 +62,6 @@ export class Engine {
   /** Whether the desired state that came last lies on flash. */
   #isKept = true;
   #listenPort = 0;
-  #assertDue: Instant | undefined;
   #lastNow: Instant;
 
   constructor(options: EngineOptions, now: Instant) {
@@ -110,7 +105,7 @@ export class Engine {
         this.#onUapiSet(input.request, now);
         break;
       case 'links-changed':
-        this.#assertDue ??= after(now, ASSERT_DELAY);
+        this.#assertion.handleLinksChanged(now);
         break;
       case 'stop':
         this.#fleet?.handleInput(input, now);
@@ -123,9 +118,14 @@ export class Engine {
       case 'resolved':
         this.#onResolved(input, now);
         break;
+      case 'link-applied':
+        if (this.#assertion.handleApplied(input, now)) {
+          this.#events.push({ type: 'link-contested' });
+        }
+        this.#application.handleResult(input);
+        break;
       case 'device-opened':
       case 'listening':
-      case 'link-applied':
         this.#application.handleResult(input);
         break;
       default:
@@ -157,7 +157,7 @@ export class Engine {
     if (this.#fleet?.isStateDue(now) === true) this.#fleet.handleStatus(this.status(), now);
     const again = this.#attempts.handleTimeout(now);
     if (again !== undefined) this.#application.apply(again);
-    if (this.#assertDue !== undefined && this.#assertDue <= now) this.#assert();
+    if (this.#assertion.handleTimeout(now)) this.#application.assert();
     this.#drainChildren(now);
   }
 
@@ -192,7 +192,7 @@ export class Engine {
       this.#plane.pollTimeout(),
       this.#peers.pollTimeout(),
       this.#fleet?.pollTimeout(),
-      this.#assertDue === undefined ? undefined : { at: this.#assertDue, reason: 'assert' },
+      this.#assertion.pollTimeout(),
       this.#attempts.pollTimeout(),
     );
   }
@@ -248,11 +248,6 @@ export class Engine {
       this.#application.setMark(request.fwmark === 0 ? undefined : request.fwmark);
     }
     this.#application.apply({ ...this.#running, configuration: wanted.value });
-  }
-
-  #assert(): void {
-    this.#assertDue = undefined;
-    this.#application.assert();
   }
 
   #onResolved(result: Extract<Input, { type: 'resolved' }>, now: Instant): void {

@@ -28,6 +28,8 @@ export type Event =
       readonly why: string;
       readonly errors: readonly string[];
     }
+  /** Another program undoes again and again what we make of the link, its addresses and routes. */
+  | { readonly type: 'link-contested' }
   | { readonly type: 'log-level'; readonly level: Severity };
 
 /** A value of the configuration that could not be made so, and what stood in the way. */

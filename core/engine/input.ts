@@ -37,7 +37,12 @@ export type CommandResult =
       >;
     }
   | { readonly type: 'listening'; readonly outcome: Outcome<Listening, ListenFailure> }
-  | { readonly type: 'link-applied'; readonly failures: readonly LinkFailure[] }
+  | {
+      readonly type: 'link-applied';
+      /** How much was not as wanted; 0 where something failed. */
+      readonly changes: number;
+      readonly failures: readonly LinkFailure[];
+    }
   | { readonly type: 'stored'; readonly outcome: Outcome<void, 'not-writable'> }
   | {
       readonly type: 'resolved';

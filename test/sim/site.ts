@@ -11,6 +11,7 @@ import { parseIpAddress, type IpAddress } from '../../core/net/ip-address.ts';
 import type { Clock } from '../../core/plugin/clock.ts';
 import { Driver } from '../../core/plugin/driver.ts';
 import { FlightRecorder } from '../../core/plugin/flight-recorder.ts';
+import type { Links } from '../../core/plugin/links.ts';
 import { encodeBase64 } from '../../core/sansio/base64.ts';
 import { nullLog } from '../../core/sansio/log.ts';
 import { ok } from '../../core/sansio/outcome.ts';
@@ -22,6 +23,13 @@ import { MemoryTunHost, type MemoryTun } from '../memory/packet-device.ts';
 import { recordCalls, type Call } from './recording.ts';
 import { SeededRandom } from './seeded-random.ts';
 import type { VirtualTime } from './virtual-time.ts';
+
+/** Links that are always as wanted. */
+const NO_LINKS: Links = {
+  apply: () => ({ ...ok({ changes: 0 }), failures: [] }),
+  clear: () => undefined,
+  monitor: () => () => undefined,
+};
 
 const crypto = createNodeCrypto(createNobleCrypto());
 
@@ -43,6 +51,7 @@ export class Site {
     readonly seed: number;
     /** Returns the addresses of a host name; the answer comes as time goes on. */
     readonly lookUp?: (host: string) => readonly string[];
+    readonly links?: Links;
     /** Takes down every call of the engine. */
     readonly calls?: Call[];
   }) {
@@ -63,11 +72,7 @@ export class Site {
       reach: {
         device: this.tun,
         datagrams: host.createDatagrams(),
-        links: {
-          apply: () => ({ ...ok({ changes: 0 }), failures: [] }),
-          clear: () => undefined,
-          monitor: () => () => undefined,
-        },
+        links: options.links ?? NO_LINKS,
         files: { read: () => undefined, write: () => ok(undefined), remove: () => undefined },
         control: undefined,
         resolve: (host, onAnswer) => clock.soon(() => onAnswer(options.lookUp?.(host) ?? [])),

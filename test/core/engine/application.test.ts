@@ -23,7 +23,7 @@ await t.test(
     t.match(application.pollEvent(), { type: 'peers-due' });
     t.match(application.pollCommand(), { type: 'apply-link', link: { name: 'culvert0' } });
 
-    application.handleResult({ type: 'link-applied', failures: [] });
+    application.handleResult({ type: 'link-applied', changes: 0, failures: [] });
     t.match(application.pollEvent(), { type: 'finished', running: true, failures: [] });
   },
 );
@@ -81,7 +81,7 @@ await t.test('an address that the kernel refuses is reported, and the rest runs'
   application.apply(target({ addresses: ['10.0.0.9/24'] }));
   drain(application);
   const failure = { object: 'address 10.0.0.9/24', code: 'EINVAL', message: 'Invalid argument' };
-  application.handleResult({ type: 'link-applied', failures: [failure] });
+  application.handleResult({ type: 'link-applied', changes: 0, failures: [failure] });
   t.match(application.pollEvent(), {
     type: 'finished',
     running: true,
@@ -94,14 +94,14 @@ await t.test('what runs is asserted again, but never in the way of a newer one',
   application.assert();
   t.match(application.pollEvent(), { type: 'peers-due' });
   t.match(application.pollCommand(), { type: 'apply-link' });
-  application.handleResult({ type: 'link-applied', failures: [] });
+  application.handleResult({ type: 'link-applied', changes: 0, failures: [] });
   drain(application);
   const newer = target({ listenPort: 1234 });
   application.apply(newer);
   application.assert();
   application.handleResult({ type: 'listening', outcome: { ok: true, value: LISTENING } });
   drain(application);
-  application.handleResult({ type: 'link-applied', failures: [] });
+  application.handleResult({ type: 'link-applied', changes: 0, failures: [] });
   t.match(application.pollEvent(), { type: 'finished', target: newer });
   t.equal(application.pollCommand(), undefined);
   new Application().assert();
@@ -113,7 +113,7 @@ await t.test('of targets that arrive while one is applied only the newest follow
   application.apply(target({ mtu: 1301 }));
   application.apply(target({ mtu: 1302 }));
   drain(application);
-  application.handleResult({ type: 'link-applied', failures: [] });
+  application.handleResult({ type: 'link-applied', changes: 0, failures: [] });
   t.match(application.pollEvent(), {
     type: 'finished',
     target: { configuration: { interface: { mtu: 1300 } } },
@@ -125,7 +125,7 @@ await t.test('results that nobody asked for change nothing', async (t) => {
   const application = running();
   application.handleResult({ type: 'device-opened', outcome: opened('other0') });
   application.handleResult({ type: 'listening', outcome: { ok: false, why: 'refused' } });
-  application.handleResult({ type: 'link-applied', failures: [] });
+  application.handleResult({ type: 'link-applied', changes: 0, failures: [] });
   t.equal(application.pollEvent(), undefined);
   t.equal(application.pollCommand(), undefined);
 });
@@ -168,7 +168,7 @@ function running(): Application {
   application.apply(target({}));
   application.handleResult({ type: 'device-opened', outcome: opened('culvert0') });
   application.handleResult({ type: 'listening', outcome: { ok: true, value: LISTENING } });
-  application.handleResult({ type: 'link-applied', failures: [] });
+  application.handleResult({ type: 'link-applied', changes: 0, failures: [] });
   drain(application);
   return application;
 }

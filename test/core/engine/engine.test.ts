@@ -181,7 +181,7 @@ function answerCommands(engine: Engine, now: Instant): void {
       const outcome = ok({ port: 51820, ipv4: 3, ipv6: 4 });
       engine.handleInput({ type: 'listening', outcome }, now);
     } else if (type === 'apply-link') {
-      engine.handleInput({ type: 'link-applied', failures: [] }, now);
+      engine.handleInput({ type: 'link-applied', changes: 0, failures: [] }, now);
     }
   }
 }
