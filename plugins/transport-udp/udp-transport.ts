@@ -96,16 +96,15 @@ export class UdpTransport implements Datagrams {
     return sent >= count ? sent : this.#afterRefusal(this.#bound, count);
   }
 
-  sendTo(remote: SocketAddress, payload: Uint8Array, source: Source = {}): void {
+  sendTo(remote: SocketAddress, payload: Uint8Array, { local, ifindex }: Source = {}): void {
     const pair = this.#bound?.pair;
     const socket = ipFamily(socketAddressIp(remote)) === 4 ? pair?.ipv4 : pair?.ipv6;
     if (socket === undefined) return;
-    const path = { fd: socket.fd, remote };
-    let result = this.#single.send(this.#native, { ...path, ...source }, payload);
-    if (source.local !== undefined && SOURCE_REFUSALS.has(-result)) {
-      const { ifindex } = source;
-      const unpinned = ifindex === undefined ? path : { ...path, ifindex };
-      result = this.#single.send(this.#native, unpinned, payload);
+    const free = { fd: socket.fd, remote, ...(ifindex === undefined ? {} : { ifindex }) };
+    const path = local === undefined ? free : { ...free, local };
+    let result = this.#single.send(this.#native, path, payload);
+    if (local !== undefined && SOURCE_REFUSALS.has(-result)) {
+      result = this.#single.send(this.#native, free, payload);
     }
     if (result < 0) this.#note('datagram refused', result);
   }
