@@ -21,16 +21,26 @@ export function parseIpAddress(text: string): Outcome<IpAddress, 'not-an-ip-addr
 
 /** Returns the address of 4 or 16 bytes in network order; other lengths are a bug of the caller. */
 export function ipAddressFromBytes(bytes: Uint8Array): IpAddress {
-  if (bytes.length === 4) return bytes.join('.') as IpAddress;
+  if (bytes.length === 4) return `${bytes[0]}.${bytes[1]}.${bytes[2]}.${bytes[3]}` as IpAddress;
   return ipaddr.fromByteArray(Array.from(bytes)).toString() as IpAddress;
 }
 
 /** Returns the 4 or 16 bytes of the address in network order. */
 export function ipAddressBytes(address: IpAddress): Uint8Array {
-  return Uint8Array.from(
-    ipFamily(address) === 4 ? address.split('.').map(Number) : ipaddr.parse(address).toByteArray(),
-  );
+  if (ipFamily(address) === 6) return Uint8Array.from(ipaddr.parse(address).toByteArray());
+  // By hand: routes come in tens of thousands, and this is ten times as fast as split() and map().
+  const bytes = new Uint8Array(4);
+  let octet = 0;
+  for (let i = 0; i < address.length; i++) {
+    const code = address.charCodeAt(i);
+    if (code === DOT) octet++;
+    else bytes[octet] = (bytes[octet] ?? 0) * 10 + code - DIGIT_ZERO;
+  }
+  return bytes;
 }
+
+const DOT = 0x2e;
+const DIGIT_ZERO = 0x30;
 
 export function ipFamily(address: IpAddress): IpFamily {
   return address.includes(':') ? 6 : 4;

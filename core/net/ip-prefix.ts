@@ -39,8 +39,14 @@ export function formatIpPrefix(prefix: IpPrefix): string {
 /** Returns the prefix with the bits behind its length cleared. */
 export function networkOf(prefix: IpPrefix): IpPrefix {
   const bytes = ipAddressBytes(prefix.address);
-  for (let i = 0; i < bytes.length; i++) bytes[i] = (bytes[i] ?? 0) & maskByte(prefix.length, i);
-  return { address: ipAddressFromBytes(bytes), length: prefix.length };
+  let isNetwork = true;
+  for (let i = 0; i < bytes.length; i++) {
+    const byte = bytes[i] ?? 0;
+    const masked = byte & maskByte(prefix.length, i);
+    if (masked !== byte) isNetwork = false;
+    bytes[i] = masked;
+  }
+  return isNetwork ? prefix : { address: ipAddressFromBytes(bytes), length: prefix.length };
 }
 
 /** Returns the prefix that holds this address alone. */

@@ -53,6 +53,27 @@ export function stampSequence(request: Uint8Array, sequence: number): void {
   new DataView(request.buffer, request.byteOffset).setUint32(8, sequence, HOST_IS_LITTLE_ENDIAN);
 }
 
+/**
+ * Returns the requests as one datagram, which the kernel works through in order whatever fails. They are
+ * numbered upwards from `first`. Only the last asks for an acknowledgement: a refusal comes unasked.
+ */
+export function joinRequests(requests: readonly Uint8Array[], first: number): Uint8Array {
+  const length = requests.reduce((sum, request) => sum + aligned(request.length), 0);
+  const datagram = new Uint8Array(length);
+  const view = new DataView(datagram.buffer);
+  let at = 0;
+  requests.forEach((request, i) => {
+    datagram.set(request, at);
+    const flags = view.getUint16(at + 6, HOST_IS_LITTLE_ENDIAN);
+    const isLast = i === requests.length - 1;
+    const wanted = isLast ? flags | MessageFlag.ack : flags & ~MessageFlag.ack;
+    view.setUint16(at + 6, wanted, HOST_IS_LITTLE_ENDIAN);
+    view.setUint32(at + 8, first + i, HOST_IS_LITTLE_ENDIAN);
+    at += aligned(request.length);
+  });
+  return datagram;
+}
+
 /** Reads an NLMSG_ERROR or NLMSG_DONE; `undefined` when it is neither or has no error number. */
 export function readAcknowledgement(message: NetlinkMessage): Acknowledgement | undefined {
   const { body, flags, type } = message;

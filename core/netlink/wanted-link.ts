@@ -2,6 +2,7 @@ import { ipFamily } from '../net/ip-address.ts';
 import { formatIpPrefix, networkOf, type IpPrefix } from '../net/ip-prefix.ts';
 import type { WantedLink } from '../plugin/links.ts';
 import { unreachable } from '../sansio/outcome.ts';
+import { MessageWriter } from './message-writer.ts';
 import {
   encodeAddressAddition,
   encodeAddressRemoval,
@@ -71,8 +72,13 @@ export function planClearing(observed: ObservedLink, marks: RouteMarks): readonl
   ];
 }
 
-/** Returns the request that carries out the change, its sequence still zero. */
-export function encodeLinkChange(change: LinkChange): Uint8Array {
+/** Returns the requests that carry out the changes, their sequences still zero. */
+export function encodeLinkChanges(changes: readonly LinkChange[]): readonly Uint8Array[] {
+  const writer = new MessageWriter();
+  return changes.map((change) => encodeLinkChange(change, writer));
+}
+
+function encodeLinkChange(change: LinkChange, writer: MessageWriter): Uint8Array {
   switch (change.type) {
     case 'set-mtu':
       return encodeLinkMtu(change.link, change.mtu);
@@ -83,9 +89,9 @@ export function encodeLinkChange(change: LinkChange): Uint8Array {
     case 'remove-address':
       return encodeAddressRemoval(change.address);
     case 'add-route':
-      return encodeRouteAddition(change.route);
+      return encodeRouteAddition(change.route, writer);
     case 'remove-route':
-      return encodeRouteRemoval(change.route);
+      return encodeRouteRemoval(change.route, writer);
     default:
       return unreachable(change);
   }
@@ -144,7 +150,10 @@ function exclusiveAddresses({ address }: AddressKey): readonly string[] {
 function planRoutes(wanted: WantedLink, observed: ObservedLink, marks: RouteMarks): LinkChange[] {
   const link = observed.link.index;
   const missing = new Map<string, IpPrefix>();
-  for (const prefix of wanted.routes) missing.set(formatIpPrefix(networkOf(prefix)), prefix);
+  for (const prefix of wanted.routes) {
+    const network = networkOf(prefix);
+    missing.set(formatIpPrefix(network), network);
+  }
   const candidates = observed.routes.filter((route) => !route.isCloned);
   const removals: RouteKey[] = [];
   for (const route of candidates.filter((candidate) => isMarked(candidate, marks))) {
@@ -153,11 +162,11 @@ function planRoutes(wanted: WantedLink, observed: ObservedLink, marks: RouteMark
     if (!isWanted) removals.push(routeKey(route, link));
   }
   // Where the kernel or another program routes the destination into our interface, ours is not needed.
-  for (const route of candidates) {
+  for (const route of missing.size > 0 ? candidates : []) {
     if (leadsInto(route, link, marks)) missing.delete(formatIpPrefix(route.destination));
   }
-  const additions = Array.from(missing.values(), (prefix): RouteKey => ({
-    destination: networkOf(prefix),
+  const additions = Array.from(missing.values(), (destination): RouteKey => ({
+    destination,
     type: 'unicast',
     table: marks.table,
     protocol: marks.protocol,
@@ -203,7 +212,9 @@ function inOrder<Item>(
   additions: readonly Item[],
   exclusiveKeys: (item: Item) => readonly string[],
 ): readonly Step<Item>[] {
-  const taken = new Set(additions.flatMap(exclusiveKeys));
+  // Nothing is in the way of what goes in, or nothing goes in: there may be tens of thousands.
+  const areBoth = removals.length > 0 && additions.length > 0;
+  const taken = new Set(areBoth ? additions.flatMap(exclusiveKeys) : []);
   const isInTheWay = (old: Item) => exclusiveKeys(old).some((key) => taken.has(key));
   const before = removals.filter(isInTheWay);
   const after = removals.filter((old) => !isInTheWay(old));

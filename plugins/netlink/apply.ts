@@ -15,7 +15,8 @@ import type { Answer, Refusal } from './refusal.ts';
 export interface LinkKernel {
   /** Refused with ENODEV where there is no such interface. */
   observe(name: string): Answer<ObservedLink>;
-  change(change: LinkChange): Refusal | undefined;
+  /** Carries out the changes in order. Returns why each was refused, `undefined` where it was not. */
+  change(changes: readonly LinkChange[]): readonly (Refusal | undefined)[];
   /** Changes of ours to this link were made and are about to be read. */
   changed(link: number): void;
 }
@@ -39,14 +40,17 @@ export function applyLink(
     if (round > MOST_ROUNDS) return refused(plan, refusals, wanted);
 
     const before = changes;
-    for (const change of plan) {
-      const refusal = kernel.change(change);
-      if (refusal?.code === 'EPERM') return notPermitted(change, refusal);
-      if (refusal !== undefined) refusals.set(keyOf(change), refusal);
-      else if (++changes % ABSORB_AFTER === 0) kernel.changed(observed.value.link.index);
+    for (let at = 0; at < plan.length; at += ABSORB_AFTER) {
+      const together = plan.slice(at, at + ABSORB_AFTER);
+      for (const [i, refusal] of kernel.change(together).entries()) {
+        const change = together[i];
+        if (refusal === undefined || change === undefined) changes++;
+        else if (refusal.code === 'EPERM') return notPermitted(change, refusal);
+        else refusals.set(keyOf(change), refusal);
+      }
+      kernel.changed(observed.value.link.index);
     }
     if (changes === before) return refused(plan, refusals, wanted);
-    kernel.changed(observed.value.link.index);
   }
 }
 

@@ -1,6 +1,6 @@
 import { RouteTable } from '../../core/netlink/rtnetlink/constants.ts';
 import {
-  encodeLinkChange,
+  encodeLinkChanges,
   planClearing,
   type LinkChange,
   type ObservedLink,
@@ -71,7 +71,7 @@ class KernelLinks implements Links, LinkKernel {
   clear(name: string): void {
     const observed = this.observe(name);
     if (!observed.ok) return;
-    for (const change of planClearing(observed.value, this.#marks)) this.change(change);
+    this.change(planClearing(observed.value, this.#marks));
     this.changed(observed.value.link.index);
   }
 
@@ -91,8 +91,8 @@ class KernelLinks implements Links, LinkKernel {
     return { ok: true, value };
   }
 
-  change(change: LinkChange): Refusal | undefined {
-    return this.#rtnetlink.change(encodeLinkChange(change));
+  change(changes: readonly LinkChange[]): readonly (Refusal | undefined)[] {
+    return this.#rtnetlink.change(encodeLinkChanges(changes));
   }
 
   changed(link: number): void {

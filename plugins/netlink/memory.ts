@@ -158,7 +158,7 @@ export function createMemoryLinks(kernel: MemoryKernel): PluginDefinition<Links>
       const subscriptions = new Set<() => void>();
       const adapter: LinkKernel = {
         observe: (name) => observe(kernel, name),
-        change: (change) => kernel.change(change),
+        change: (changes) => changes.map((change) => kernel.change(change)),
         changed: () => undefined,
       };
       const api: Links = {

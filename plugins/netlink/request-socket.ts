@@ -1,5 +1,6 @@
 import { SOL_NETLINK, NETLINK_ROUTE, SocketOption } from '../../core/netlink/constants.ts';
-import { stampSequence, type NetlinkMessage } from '../../core/netlink/message.ts';
+import { Batch } from '../../core/netlink/batch.ts';
+import { joinRequests, stampSequence, type NetlinkMessage } from '../../core/netlink/message.ts';
 import { Transaction } from '../../core/netlink/transaction.ts';
 import type { Native } from '../../core/plugin/native.ts';
 import { NetlinkReceiver, openNetlinkSocket } from './netlink-socket.ts';
@@ -8,8 +9,11 @@ import { kernelRefusal, ownRefusal, systemRefusal, type Answer, type Refusal } f
 /** Objects kept of one dump, about 100 MB of routes. What comes after them is dropped and counted. */
 export const MOST_DUMPED = 250_000;
 
+/** Requests in one datagram. The refusals of all of them fit into the socket's buffer. */
+const MOST_TOGETHER = 64;
+
 /**
- * Requests to the kernel, one at a time. The kernel works inside send(2) and has queued its answer when
+ * Requests to the kernel, one datagram at a time. The kernel works inside send(2) and has queued its answer when
  * that returns, so a request is a plain call of about 10 µs: nothing waits and nothing is matched up
  * later. Multicast messages have a socket of their own, for an overrun would cost answers here.
  */
@@ -41,6 +45,15 @@ export class RequestSocket {
   request(bytes: Uint8Array, onMessage?: (message: NetlinkMessage) => void): Refusal | undefined {
     const answer = this.#transact(bytes, onMessage ?? ignore);
     return answer.ok ? undefined : answer.refusal;
+  }
+
+  /** Sends changes, many at a time, in order. Returns why each was refused, `undefined` where it was not. */
+  requestAll(requests: readonly Uint8Array[]): readonly (Refusal | undefined)[] {
+    const refusals: (Refusal | undefined)[] = [];
+    for (let at = 0; at < requests.length; at += MOST_TOGETHER) {
+      refusals.push(...this.#requestTogether(requests.slice(at, at + MOST_TOGETHER)));
+    }
+    return refusals;
   }
 
   /**
@@ -77,19 +90,41 @@ export class RequestSocket {
     this.#isClosed = true;
   }
 
+  #requestTogether(requests: readonly Uint8Array[]): readonly (Refusal | undefined)[] {
+    if (this.#isClosed) return requests.map(() => CLOSED);
+    const first = this.#takeSequences(requests.length);
+    const sent = this.#native.send(this.#fd, joinRequests(requests, first));
+    if (sent < 0) return requests.map(() => systemRefusal(sent));
+
+    const batch = new Batch(first, requests.length);
+    let lost: Refusal | undefined;
+    while (batch.isOpen && lost === undefined) {
+      const datagram = this.#receiver.receive();
+      if (typeof datagram === 'number') lost = systemRefusal(datagram);
+      else batch.handleDatagram(datagram);
+    }
+    this.stats.malformed += batch.malformed;
+    return batch.refusals.map((why) => (why === undefined ? lost : kernelRefusal(why)));
+  }
+
+  /** Returns the first of `count` sequences in a row, none of which is zero. */
+  #takeSequences(count: number): number {
+    const first = this.#sequence + count > 0xffff_ffff ? 1 : this.#sequence + 1;
+    this.#sequence = first + count - 1;
+    return first;
+  }
+
   #transact(
     bytes: Uint8Array,
     onMessage: (message: NetlinkMessage) => void,
   ): Answer<{ readonly isInterrupted: boolean }> {
-    if (this.#isClosed) {
-      return { ok: false, refusal: ownRefusal('EBADF', 'the netlink socket is closed') };
-    }
-    this.#sequence = (this.#sequence % 0xffff_ffff) + 1;
-    stampSequence(bytes, this.#sequence);
+    if (this.#isClosed) return { ok: false, refusal: CLOSED };
+    const sequence = this.#takeSequences(1);
+    stampSequence(bytes, sequence);
     const sent = this.#native.send(this.#fd, bytes);
     if (sent < 0) return { ok: false, refusal: systemRefusal(sent) };
 
-    const transaction = new Transaction(this.#sequence, onMessage);
+    const transaction = new Transaction(sequence, onMessage);
     while (transaction.state.type === 'open') {
       const datagram = this.#receiver.receive();
       if (typeof datagram === 'number') return { ok: false, refusal: systemRefusal(datagram) };
@@ -105,6 +140,8 @@ export class RequestSocket {
 /** Eight times what the kernel fills in one piece of a dump. */
 const RECEIVE_BUFFER = 256 * 1024;
 const MOST_DUMP_ATTEMPTS = 5;
+
+const CLOSED = ownRefusal('EBADF', 'the netlink socket is closed');
 
 function ignore(): void {
   // Nothing but the acknowledgement is of interest.

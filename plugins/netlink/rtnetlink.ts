@@ -79,9 +79,9 @@ export class Rtnetlink {
     return { ok: true, value: tables.flat() };
   }
 
-  /** Sends one change. Returns why the kernel refused it. */
-  change(request: Uint8Array): Refusal | undefined {
-    return this.#socket.request(request);
+  /** Sends changes in order. Returns why the kernel refused each, `undefined` where it did not. */
+  change(requests: readonly Uint8Array[]): readonly (Refusal | undefined)[] {
+    return this.#socket.requestAll(requests);
   }
 
   close(): void {

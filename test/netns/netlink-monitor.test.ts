@@ -5,7 +5,7 @@ import type { WantedLink } from '../../core/plugin/links.ts';
 import type { Native } from '../../core/plugin/native.ts';
 import { createNetlink } from '../../plugins/netlink/index.ts';
 import { Monitor } from '../../plugins/netlink/monitor.ts';
-import { prefixes } from '../contract/links.ts';
+import { OURS, prefixes } from '../contract/links.ts';
 import { hostOf, inNamespace, ipJson, loadSystemCalls, run, turns } from './netlink-namespace.ts';
 
 const LINK = 'culvert0';
@@ -64,7 +64,7 @@ async function test(calls: Native): Promise<void> {
     await turns();
     links.monitor(() => links.apply(wanted));
     run('ip', 'route', 'flush', 'dev', LINK);
-    run('ip', '-6', 'route', 'flush', 'dev', LINK, 'proto', '186');
+    run('ip', '-6', 'route', 'flush', 'dev', LINK, 'proto', String(OURS));
     await turns();
     t.match(links.apply(wanted), { ok: true, value: { changes: 0 } });
     t.equal(ipJson('route', 'show', '10.10.0.0/16').length, 1);
@@ -166,7 +166,7 @@ async function test(calls: Native): Promise<void> {
       timed('find 10,000 routes in place', () => links.apply({ ...wanted, routes })),
       { ok: true, value: { changes: 0 } },
     );
-    t.equal(ipJson('route', 'show', 'proto', '186').length, 10_000);
+    t.equal(ipJson('route', 'show', 'proto', String(OURS)).length, 10_000);
     t.match(
       timed('remove 10,000 routes', () => links.apply({ ...wanted, routes: [] })),
       { ok: true, value: { changes: 10_000 } },

@@ -3,7 +3,7 @@ import t from 'tap';
 import { HOST_IS_LITTLE_ENDIAN } from '../../core/netlink/byte-order.ts';
 import { MessageFlag, MessageType } from '../../core/netlink/constants.ts';
 import { MessageWriter } from '../../core/netlink/message-writer.ts';
-import { stampSequence } from '../../core/netlink/message.ts';
+import { readMessages, stampSequence } from '../../core/netlink/message.ts';
 import { encodeLinksQuery, encodeLinkUp } from '../../core/netlink/rtnetlink/link.ts';
 import type { Native } from '../../core/plugin/native.ts';
 import { RequestSocket } from '../../plugins/netlink/request-socket.ts';
@@ -61,6 +61,54 @@ await t.test('tells when an answer was lost', async (t) => {
   t.match(socket.request(encodeLinkUp(1)), { code: 'ENOBUFS' });
 });
 
+await t.test('sends changes together, and knows which of them were refused', async (t) => {
+  const changes = Array.from({ length: 130 }, (_, i) => encodeLinkUp(i));
+  const { socket, sent } = open(
+    [
+      { ...error(EPERM), index: 3 },
+      { ...error(0), late: true },
+      { ...error(0), index: 63 },
+    ],
+    [{ ...error(0), index: 63 }],
+    [{ ...error(EPERM), index: 1 }],
+  );
+  const refusals = socket.requestAll(changes);
+  t.equal(refusals.length, 130);
+  const refused = [...refusals.entries()].filter(([, refusal]) => refusal !== undefined);
+  t.match(refused, [
+    [3, { code: 'EPERM' }],
+    [129, { code: 'EPERM' }],
+  ]);
+  t.equal(refused.length, 2);
+  const messages = sent.map((datagram) => readMessages(datagram));
+  t.strictSame(
+    messages.map((read) => [read.isWhole, read.messages.length]),
+    [
+      [true, 64],
+      [true, 64],
+      [true, 2],
+    ],
+  );
+  const all = messages.flatMap((read) => read.messages);
+  t.strictSame(
+    all.map(({ sequence }) => sequence),
+    changes.map((_, i) => i + 1),
+    'each has a number of its own',
+  );
+  const asking = all.flatMap(({ flags }, i) => ((flags & MessageFlag.ack) === 0 ? [] : [i]));
+  t.strictSame(asking, [63, 127, 129], 'the last of a datagram asks for an answer');
+});
+
+await t.test('takes changes for refused whose answers were lost', async (t) => {
+  const { socket } = open([{ ...error(EPERM), index: 0 }, -ENOBUFS], [error(0)]);
+  const refusals = socket.requestAll([encodeLinkUp(1), encodeLinkUp(2), encodeLinkUp(3)]);
+  t.match(refusals, [{ code: 'EPERM' }, { code: 'ENOBUFS' }, { code: 'ENOBUFS' }]);
+  t.strictSame(socket.requestAll([encodeLinkUp(1)]), [undefined], 'and works on');
+  t.strictSame(socket.requestAll([]), []);
+  socket.close();
+  t.match(socket.requestAll([encodeLinkUp(1)]), [{ code: 'EBADF' }]);
+});
+
 await t.test('works on kernels without the newer options', async (t) => {
   const { socket } = open([error(0)]);
   t.equal(socket.request(encodeLinkUp(1)), undefined);
@@ -85,6 +133,8 @@ interface Reply {
   readonly port: number;
   /** Carries the sequence of the request before. */
   readonly late?: boolean;
+  /** Answers the request at this place of the datagram. */
+  readonly index?: number;
 }
 
 /** Opens a socket on a kernel that answers the n-th request with the n-th list. */
@@ -108,7 +158,7 @@ function open(...answers: readonly (readonly (Reply | number)[])[]) {
       if (typeof reply === 'number') return reply;
       const request = sent.at(-1)!;
       const sequence = new DataView(request.buffer).getUint32(8, LE);
-      stampSequence(reply.bytes, reply.late ? sequence - 1 : sequence);
+      stampSequence(reply.bytes, reply.late ? sequence - 1 : sequence + (reply.index ?? 0));
       bytes.set(reply.bytes);
       new DataView(from.buffer).setUint32(4, reply.port, LE);
       return reply.bytes.length;

@@ -23,5 +23,8 @@ export function decodeIp(bytes: Uint8Array, family: IpFamily): IpAddress | undef
 
 /** The address of all zeros. */
 export function unspecified(family: IpFamily): IpAddress {
-  return ipAddressFromBytes(new Uint8Array(familyBits(family) / 8));
+  return family === 4 ? UNSPECIFIED_IPV4 : UNSPECIFIED_IPV6;
 }
+
+const UNSPECIFIED_IPV4 = ipAddressFromBytes(new Uint8Array(4));
+const UNSPECIFIED_IPV6 = ipAddressFromBytes(new Uint8Array(16));

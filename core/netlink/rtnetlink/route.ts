@@ -95,17 +95,30 @@ export function matchesRouteFilter(route: Route, filter: RouteFilter): boolean {
   );
 }
 
-/** Adds a route; fails with EEXIST where one of the same destination, table and metric is. */
-export function encodeRouteAddition(route: RouteKey): Uint8Array {
+/**
+ * Adds a route; fails with EEXIST where one of the same destination, table and metric is. A `writer` that
+ * many requests share spares each its own memory.
+ */
+export function encodeRouteAddition(
+  route: RouteKey,
+  writer: MessageWriter = new MessageWriter(),
+): Uint8Array {
   const isOnLink = ipFamily(route.destination.address) === 4 && route.link !== undefined;
   const flags = MessageFlag.create | MessageFlag.exclusive;
-  return encodeChange(RouteMessage.newRoute, flags, route, isOnLink ? Scope.link : Scope.universe);
+  const scope = isOnLink ? Scope.link : Scope.universe;
+  return encodeChange(writer.begin(RouteMessage.newRoute, CHANGE | flags), route, scope);
 }
 
-export function encodeRouteRemoval(route: RouteKey): Uint8Array {
+export function encodeRouteRemoval(
+  route: RouteKey,
+  writer: MessageWriter = new MessageWriter(),
+): Uint8Array {
   const isIpv4 = ipFamily(route.destination.address) === 4;
-  return encodeChange(RouteMessage.removeRoute, 0, route, isIpv4 ? Scope.nowhere : Scope.universe);
+  const scope = isIpv4 ? Scope.nowhere : Scope.universe;
+  return encodeChange(writer.begin(RouteMessage.removeRoute, CHANGE), route, scope);
 }
+
+const CHANGE = MessageFlag.request | MessageFlag.ack;
 
 /** Reads the body of RTM_NEWROUTE or RTM_DELROUTE; `undefined` when it is not one of IPv4 or IPv6. */
 export function decodeRoute(message: Pick<NetlinkMessage, 'body'>): Route | undefined {
@@ -189,8 +202,7 @@ function readAttributes(bytes: Uint8Array, family: IpFamily): RouteAttributes {
   return found;
 }
 
-function encodeChange(type: number, flags: number, route: RouteKey, scope: number): Uint8Array {
-  const writer = new MessageWriter().begin(type, MessageFlag.request | MessageFlag.ack | flags);
+function encodeChange(writer: MessageWriter, route: RouteKey, scope: number): Uint8Array {
   const { address, length } = route.destination;
   const header = writer.fixed(ROUTE_HEADER);
   header.setUint8(0, encodeFamily(ipFamily(address)));

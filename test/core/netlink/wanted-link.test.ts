@@ -7,7 +7,7 @@ import { decodeAddress } from '../../../core/netlink/rtnetlink/address.ts';
 import { decodeRoute, type Route } from '../../../core/netlink/rtnetlink/route.ts';
 import {
   changedObject,
-  encodeLinkChange,
+  encodeLinkChanges,
   planClearing,
   planLink,
   type LinkChange,
@@ -119,9 +119,10 @@ await t.test('asks for exactly what it says', async (t) => {
     seen([], []),
     { protocol: 190, table: 2680 },
   );
-  const [first] = readMessages(encodeLinkChange(addAddress!)).messages;
+  const [first, second] = encodeLinkChanges([addAddress!, addRoute!]).map(
+    (request) => readMessages(request).messages[0],
+  );
   t.match(decodeAddress(first!), { link: INDEX, address: { address: 'fd00::1', length: 64 } });
-  const [second] = readMessages(encodeLinkChange(addRoute!)).messages;
   t.match(decodeRoute(second!), {
     destination: { address: '10.10.0.0', length: 16 },
     table: 2680,
