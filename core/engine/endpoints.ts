@@ -39,12 +39,15 @@ export interface Answer extends Question {
 export class Endpoints {
   readonly #named = new Map<string, Named>();
   readonly #questions: Question[] = [];
+  /** The first of the retries, looked for after changes only: it is asked for after each batch of packets. */
+  #retry: Deadline | undefined;
+  #hasChanged = false;
 
   /** Returns the address at once where the endpoint holds one; else asks for it. */
   set(peer: string, endpoint: Endpoint): SocketAddress | undefined {
     const ip = parseIpAddress(endpoint.host);
     if (ip.ok) {
-      this.#named.delete(peer);
+      this.remove(peer);
       return socketAddress(ip.value, endpoint.port);
     }
     this.#ask(peer, endpoint);
@@ -52,7 +55,7 @@ export class Endpoints {
   }
 
   remove(peer: string): void {
-    this.#named.delete(peer);
+    this.#hasChanged = this.#named.delete(peer) || this.#hasChanged;
   }
 
   /** Whether an answer about the peer's name is awaited. */
@@ -64,7 +67,7 @@ export class Endpoints {
   handleContact(peer: string): void {
     const named = this.#named.get(peer);
     if (named?.state.type !== 'resolved') return;
-    this.#named.set(peer, { ...named, state: { type: 'resolved', untried: [] } });
+    this.#put(peer, { ...named, state: { type: 'resolved', untried: [] } });
   }
 
   /** The peer does not answer where we think it is; returns where to try next, if that is known. */
@@ -85,7 +88,7 @@ export class Endpoints {
     const { endpoint } = named;
     if (addresses.length > 0) return this.#tryFirst(peer, endpoint, addresses);
     const state: State = { type: 'failed', retryAt: after(now, RETRY_INTERVAL) };
-    this.#named.set(peer, { endpoint, state });
+    this.#put(peer, { endpoint, state });
     return undefined;
   }
 
@@ -100,6 +103,17 @@ export class Endpoints {
   }
 
   pollTimeout(): Deadline | undefined {
+    if (this.#hasChanged) this.#retry = this.#firstRetry();
+    this.#hasChanged = false;
+    return this.#retry;
+  }
+
+  #put(peer: string, named: Named): void {
+    this.#named.set(peer, named);
+    this.#hasChanged = true;
+  }
+
+  #firstRetry(): Deadline | undefined {
     let first: Instant | undefined;
     for (const { state } of this.#named.values()) {
       if (state.type === 'failed' && (first === undefined || state.retryAt < first)) {
@@ -110,7 +124,7 @@ export class Endpoints {
   }
 
   #ask(peer: string, endpoint: Endpoint): void {
-    this.#named.set(peer, { endpoint, state: { type: 'asking' } });
+    this.#put(peer, { endpoint, state: { type: 'asking' } });
     this.#questions.push({ peer, host: endpoint.host });
   }
 
@@ -119,7 +133,7 @@ export class Endpoints {
     endpoint: Endpoint,
     [first, ...untried]: readonly IpAddress[],
   ): SocketAddress | undefined {
-    this.#named.set(peer, { endpoint, state: { type: 'resolved', untried } });
+    this.#put(peer, { endpoint, state: { type: 'resolved', untried } });
     return first === undefined ? undefined : socketAddress(first, endpoint.port);
   }
 }

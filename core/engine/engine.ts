@@ -6,7 +6,7 @@ import type { FastPathKernel } from '../fastpath/kernel.ts';
 import type { DesiredEvent } from '../fleet/desired-inbox.ts';
 import type { FleetDeviceOptions } from '../fleet/fleet-device.ts';
 import type { Publication } from '../plugin/control-channel.ts';
-import { earliest, type Deadline } from '../sansio/agent.ts';
+import { sooner, type Deadline } from '../sansio/agent.ts';
 import type { Crypto } from '../sansio/crypto.ts';
 import type { Instant } from '../sansio/instant.ts';
 import type { Log } from '../sansio/log.ts';
@@ -188,13 +188,9 @@ export class Engine {
       return { at: this.#lastNow, reason: 'queued' };
     }
     if (this.#phase === 'stopped') return undefined;
-    return earliest(
-      this.#plane.pollTimeout(),
-      this.#peers.pollTimeout(),
-      this.#fleet?.pollTimeout(),
-      this.#assertion.pollTimeout(),
-      this.#attempts.pollTimeout(),
-    );
+    const packets = sooner(this.#plane.pollTimeout(), this.#peers.pollTimeout());
+    const configuration = sooner(this.#assertion.pollTimeout(), this.#attempts.pollTimeout());
+    return sooner(sooner(packets, this.#fleet?.pollTimeout()), configuration);
   }
 
   status(): Status {

@@ -206,14 +206,11 @@ export class UserspacePlane {
 
   /** Carries what one side has to say to the other until both are silent. */
   #settle(now: Instant): void {
-    for (;;) {
-      const worked = [
-        this.#drainDatagrams(now),
-        this.#drainFacts(now),
-        this.#drainWanted(now),
-        this.#drainEvents(),
-      ];
-      if (!worked.includes(true)) return;
+    for (let worked = true; worked;) {
+      worked = this.#drainDatagrams(now);
+      if (this.#drainFacts(now)) worked = true;
+      if (this.#drainWanted(now)) worked = true;
+      if (this.#drainEvents()) worked = true;
     }
   }
 

@@ -173,7 +173,7 @@ export class PacketPath {
   outbound(count: number, now: Instant): void {
     this.#openOut();
     // What is read now stays behind the backlog of its peer.
-    for (const peer of this.#flushing) this.#peers.hold(peer);
+    if (this.#flushing.size > 0) for (const peer of this.#flushing) this.#peers.hold(peer);
     for (let next = 0; ;) {
       next = this.#kernel.split(next, count);
       const stop = this.#u32(CONTROL_STOP);
@@ -331,13 +331,14 @@ export class PacketPath {
     return this.#local.shift();
   }
 
-  /** Returns what happened to one of the peers touched since the last poll. */
+  /** Returns what happened to one of the peers touched since the last poll: a record lent until the next. */
   pollFacts(): PeerFacts | undefined {
     return this.#peers.pollFacts();
   }
 
   /** Returns a peer for which packets were staged since the last poll. */
   pollWanted(): number | undefined {
+    if (this.#wanted.size === 0) return undefined;
     for (const peer of this.#wanted) {
       this.#wanted.delete(peer);
       return peer;

@@ -45,7 +45,7 @@ export interface SessionKeys {
   readonly receiveKey: Uint8Array;
 }
 
-/** What happened to a peer's packets since the last poll. */
+/** What happened to a peer's packets since the last poll. One record serves all polls. */
 export interface PeerFacts {
   readonly peer: number;
   readonly sentData: boolean;
@@ -53,12 +53,12 @@ export interface PeerFacts {
   readonly receivedData: boolean;
   readonly receivedKeepalive: boolean;
   /** Local index of the session on which something authentic came. */
-  readonly receivedOn?: number;
+  readonly receivedOn: number | undefined;
   /** Messages sent on the session in use; 0 without one. */
   readonly sendCounter: number;
   /** Where the last authentic message came from, if that is not the peer's path. */
-  readonly roamedTo?: SocketAddress;
-  readonly roamedPath?: Path;
+  readonly roamedTo: SocketAddress | undefined;
+  readonly roamedPath: Path | undefined;
 }
 
 /** Bytes as WireGuard counts them: whole messages with header, padding and tag. */
@@ -76,6 +76,17 @@ export class PeerRows {
   readonly #view: DataView;
   /** Offsets of the sessions that the kernel does not see meanwhile, by peer. */
   readonly #held = new Map<number, number>();
+  readonly #facts: { -readonly [Field in keyof PeerFacts]: PeerFacts[Field] } = {
+    peer: 0,
+    sentData: false,
+    sentKeepalive: false,
+    receivedData: false,
+    receivedKeepalive: false,
+    receivedOn: undefined,
+    sendCounter: 0,
+    roamedTo: undefined,
+    roamedPath: undefined,
+  };
 
   constructor(arena: ArrayBuffer) {
     this.#arena = arena;
@@ -172,7 +183,10 @@ export class PeerRows {
     };
   }
 
-  /** Returns the facts of one touched peer; of one that received on several sessions once for each. */
+  /**
+   * Returns the facts of one touched peer; of one that received on several sessions once for each. The
+   * record is lent until the next call.
+   */
   pollFacts(): PeerFacts | undefined {
     for (;;) {
       const touched = this.#view.getUint32(CONTROL_TOUCHED, true);
@@ -196,19 +210,19 @@ export class PeerRows {
   #factsOf(peer: number, facts: number): PeerFacts {
     const row = rowOf(peer);
     const current = this.#view.getUint32(row + PEER_CURRENT, true);
-    const receivedOn = this.#lowestReceivedOn(peer, facts / FACT_RECEIVED_ON_SLOT_0);
     const roamed = (facts & FACT_ROAMED) !== 0;
     const roamedPath = roamed ? readPath(this.#arena, row + PEER_ROAMED) : undefined;
-    return {
-      peer,
-      sentData: (facts & FACT_SENT_DATA) !== 0,
-      sentKeepalive: (facts & FACT_SENT_KEEPALIVE) !== 0,
-      receivedData: (facts & FACT_RECEIVED_DATA) !== 0,
-      receivedKeepalive: (facts & FACT_RECEIVED_KEEPALIVE) !== 0,
-      ...(receivedOn === undefined ? {} : { receivedOn }),
-      sendCounter: current === 0 ? 0 : this.#u64(current + SESSION_SEND_COUNTER),
-      ...(roamedPath === undefined ? {} : { roamedTo: roamedPath.remote, roamedPath }),
-    };
+    const record = this.#facts;
+    record.peer = peer;
+    record.sentData = (facts & FACT_SENT_DATA) !== 0;
+    record.sentKeepalive = (facts & FACT_SENT_KEEPALIVE) !== 0;
+    record.receivedData = (facts & FACT_RECEIVED_DATA) !== 0;
+    record.receivedKeepalive = (facts & FACT_RECEIVED_KEEPALIVE) !== 0;
+    record.receivedOn = this.#lowestReceivedOn(peer, facts / FACT_RECEIVED_ON_SLOT_0);
+    record.sendCounter = current === 0 ? 0 : this.#u64(current + SESSION_SEND_COUNTER);
+    record.roamedTo = roamedPath?.remote;
+    record.roamedPath = roamedPath;
+    return record;
   }
 
   /** `slots` is a bit for each slot. The session may have been dropped since. */

@@ -39,7 +39,12 @@ export class Driver<Input, Event, Transmit, Command> {
   readonly #log: Log;
   #running = false;
   #stopped = false;
+  /** When the alarm rings; never after the next deadline. */
   #armed: Instant | undefined;
+  readonly #onAlarm = (): void => {
+    this.#armed = undefined;
+    this.drain();
+  };
 
   constructor(options: {
     readonly agent: RootAgent<Input, Event, Transmit, Command>;
@@ -80,23 +85,21 @@ export class Driver<Input, Event, Transmit, Command> {
   }
 
   #drain(): void {
+    let next = this.#agent.pollTimeout();
     for (let round = 0; round < MOST_ROUNDS; round++) {
       const now = this.#clock.now();
-      const due = this.#agent.pollTimeout();
-      if (due !== undefined && due.at <= now) this.#agent.handleTimeout(now);
+      const wasDue = isDue(next, now);
+      if (wasDue) this.#agent.handleTimeout(now);
       const transmitted = this.#drainTransmits();
       const executed = this.#drainCommands();
       const reported = this.#drainEvents();
       this.#effects.flushPackets();
-      if (!transmitted && !executed && !reported && !this.#isDue(now)) return this.#arm();
+      const worked = transmitted || executed || reported;
+      if (worked || wasDue) next = this.#agent.pollTimeout();
+      if (!worked && !isDue(next, now)) return this.#arm(next);
     }
-    this.#log.warn('event loop budget spent', { reason: this.#agent.pollTimeout()?.reason });
+    this.#log.warn('event loop budget spent', { reason: next?.reason });
     this.#clock.soon(() => this.drain());
-  }
-
-  #isDue(now: Instant): boolean {
-    const due = this.#agent.pollTimeout();
-    return due !== undefined && due.at <= now;
   }
 
   #drainTransmits(): boolean {
@@ -135,15 +138,21 @@ export class Driver<Input, Event, Transmit, Command> {
     this.#agent.handleInput(input, now);
   }
 
-  /** Sets the alarm only where the deadline moved: batches of packets seldom move it. */
-  #arm(): void {
-    const next = this.#agent.pollTimeout();
-    if (next?.at === this.#armed) return;
-    this.#armed = next?.at;
-    if (next === undefined) return this.#clock.cancelAlarm();
-    this.#clock.alarm(next.at, () => {
+  /**
+   * Sets the alarm only where the deadline comes nearer. Batches of packets mostly move it away: then the
+   * alarm rings early, and is set again.
+   */
+  #arm(next: Deadline | undefined): void {
+    if (next === undefined) {
+      if (this.#armed !== undefined) this.#clock.cancelAlarm();
       this.#armed = undefined;
-      this.drain();
-    });
+    } else if (this.#armed === undefined || next.at < this.#armed) {
+      this.#armed = next.at;
+      this.#clock.alarm(next.at, this.#onAlarm);
+    }
   }
+}
+
+function isDue(deadline: Deadline | undefined, now: Instant): boolean {
+  return deadline !== undefined && deadline.at <= now;
 }

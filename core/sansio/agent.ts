@@ -25,8 +25,11 @@ export interface SansIo<Input, Event, Transmit> {
 /** Returns the earliest of the given deadlines; the first one wins a tie. */
 export function earliest(...deadlines: readonly (Deadline | undefined)[]): Deadline | undefined {
   let first: Deadline | undefined;
-  for (const deadline of deadlines) {
-    if (deadline !== undefined && (first === undefined || deadline.at < first.at)) first = deadline;
-  }
+  for (const deadline of deadlines) first = sooner(first, deadline);
   return first;
+}
+
+/** The same of two. Allocates nothing: it is asked for after each batch of packets. */
+export function sooner(a: Deadline | undefined, b: Deadline | undefined): Deadline | undefined {
+  return b !== undefined && (a === undefined || b.at < a.at) ? b : a;
 }

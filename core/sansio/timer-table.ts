@@ -1,15 +1,17 @@
 import type { Deadline } from './agent.ts';
-import { instantAt, type Instant } from './instant.ts';
+import type { Instant } from './instant.ts';
 
 /** The named timers of one agent, each set to an instant or not at all. */
 export class TimerTable<Name extends string> {
   readonly #names: readonly Name[];
-  /** In the order of the names. An array of doubles: a map would box each, and weigh five times as much. */
-  readonly #at: number[];
+  /** In the order of the names: a map would weigh several times as much. */
+  readonly #at: (Instant | undefined)[];
+  /** What `next` returned last, as it mostly does so again. */
+  #next: Deadline | undefined;
 
   constructor(names: readonly Name[]) {
     this.#names = names;
-    this.#at = names.map(() => NEVER);
+    this.#at = names.map(() => undefined);
   }
 
   set(name: Name, at: Instant): void {
@@ -17,26 +19,31 @@ export class TimerTable<Name extends string> {
   }
 
   clear(name: Name): void {
-    this.#at[this.#names.indexOf(name)] = NEVER;
+    this.#at[this.#names.indexOf(name)] = undefined;
   }
 
   at(name: Name): Instant | undefined {
-    const at = this.#at[this.#names.indexOf(name)] ?? NEVER;
-    return at === NEVER ? undefined : instantAt(at);
+    return this.#at[this.#names.indexOf(name)];
   }
 
   /** Whether the timer is set and its instant has come. A due timer stays set. */
   isDue(name: Name, now: Instant): boolean {
-    return (this.#at[this.#names.indexOf(name)] ?? NEVER) <= now;
+    const at = this.at(name);
+    return at !== undefined && at <= now;
   }
 
   /** Returns the earliest timer with its name as the reason; the first in the list wins a tie. */
   next(): Deadline | undefined {
-    let first = NEVER;
-    for (let i = 0; i < this.#at.length; i++) first = Math.min(first, this.#at[i] ?? NEVER);
-    const reason = this.#names[this.#at.indexOf(first)];
-    return first === NEVER || reason === undefined ? undefined : { at: instantAt(first), reason };
+    let first: Instant | undefined;
+    for (let i = 0; i < this.#at.length; i++) {
+      const at = this.#at[i];
+      if (at !== undefined && (first === undefined || at < first)) first = at;
+    }
+    if (first === undefined) return undefined;
+    const reason = this.#names[this.#at.indexOf(first)] ?? '';
+    if (this.#next?.at !== first || this.#next.reason !== reason) {
+      this.#next = { at: first, reason };
+    }
+    return this.#next;
   }
 }
-
-const NEVER = Infinity;

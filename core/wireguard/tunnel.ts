@@ -63,12 +63,12 @@ export interface TransportFacts {
   readonly receivedData: boolean;
   readonly receivedKeepalive: boolean;
   /** Local index of the newest session on which something authentic came. */
-  readonly receivedOn?: number;
+  readonly receivedOn?: number | undefined;
   /** Messages sent on the session in use. */
   readonly sendCounter: number;
   /** Where the peer's last authentic message came from, if that is not its endpoint. */
-  readonly roamedTo?: SocketAddress;
-  readonly roamedPath?: Source;
+  readonly roamedTo?: SocketAddress | undefined;
+  readonly roamedPath?: Source | undefined;
 }
 
 export interface PeerStatus {

@@ -109,7 +109,11 @@ export class Wireguard {
 
   /** To be told after each batch of packets, for each peer that it touched. */
   handleTransport(facts: TransportFacts, now: Instant): void {
-    this.#with(facts.peer, now, (tunnel) => tunnel.handleTransport(facts, now));
+    this.#lastNow = now;
+    const tunnel = this.#tunnels[facts.peer];
+    if (tunnel === undefined) return;
+    tunnel.handleTransport(facts, now);
+    this.#deadlines.set(facts.peer, tunnel.pollTimeout());
   }
 
   handleTimeout(now: Instant): void {
@@ -275,7 +279,7 @@ export class Wireguard {
     return dropped;
   }
 
-  /** Every change of a tunnel goes through here, so that its deadline is known. */
+  /** Changes of a tunnel go through here, so that its deadline is known. */
   #with(peer: PeerIndex, now: Instant, change: (tunnel: Tunnel) => void): void {
     this.#lastNow = now;
     const tunnel = this.#tunnels[peer];
