@@ -1,5 +1,6 @@
 import { execFile, spawn, spawnSync, type ChildProcess } from 'node:child_process';
-import { existsSync } from 'node:fs';
+import { existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 
 /** What a command printed and how it ended; `code` is −1 when a signal ended it. */
@@ -79,6 +80,13 @@ export class Lab {
     await this.#bringUp(a, deviceOfA, addressesOfA);
     await this.#bringUp(b, deviceOfB, addressesOfB);
     return [deviceOfA, deviceOfB];
+  }
+
+  /** Gives the programs of a namespace that start after this their own /etc/hosts (ip-netns(8)). */
+  hosts(namespace: string, lines: readonly string[]): void {
+    const directory = join(NETNS_FILES, this.#full(namespace));
+    mkdirSync(directory, { recursive: true });
+    writeFileSync(join(directory, 'hosts'), `${lines.join('\n')}\n`);
   }
 
   /** Runs `ip <command>` inside a namespace: words separated by blanks. Rejects when it fails. */
@@ -253,6 +261,9 @@ function deviceName(other: string): string {
 }
 
 /** Kills what runs in the namespaces of a prefix and removes them; synchronous, for use at exit. */
+/** Where `ip netns exec` finds what lies over /etc. */
+const NETNS_FILES = '/etc/netns';
+
 function removeNamespaces(prefix: string): void {
   const list = spawnSync('ip', ['netns', 'list'], { encoding: 'utf8' }).stdout ?? '';
   for (const line of list.split('\n')) {
@@ -263,6 +274,7 @@ function removeNamespaces(prefix: string): void {
       if (pid !== process.pid) kill(pid);
     }
     spawnSync('ip', ['netns', 'delete', name]);
+    rmSync(join(NETNS_FILES, name), { recursive: true, force: true });
   }
 }
 

@@ -5,12 +5,15 @@ import { Engine } from '../../core/engine/engine.ts';
 import type { Event } from '../../core/engine/event.ts';
 import type { Input } from '../../core/engine/input.ts';
 import type { Transmit } from '../../core/engine/userspace-plane.ts';
+import type { FleetDeviceOptions } from '../../core/fleet/fleet-device.ts';
 import { createPortableCipher } from '../../core/fastpath/portable-cipher.ts';
 import { createTwinKernel } from '../../core/fastpath/twin/kernel.ts';
 import { parseIpAddress, type IpAddress } from '../../core/net/ip-address.ts';
 import type { Clock } from '../../core/plugin/clock.ts';
 import { Driver } from '../../core/plugin/driver.ts';
 import { FlightRecorder } from '../../core/plugin/flight-recorder.ts';
+import type { Publication } from '../../core/plugin/control-channel.ts';
+import type { Files } from '../../core/plugin/files.ts';
 import type { Links } from '../../core/plugin/links.ts';
 import { encodeBase64 } from '../../core/sansio/base64.ts';
 import { nullLog } from '../../core/sansio/log.ts';
@@ -23,6 +26,13 @@ import { MemoryTunHost, type MemoryTun } from '../memory/packet-device.ts';
 import { recordCalls, type Call } from './recording.ts';
 import { SeededRandom } from './seeded-random.ts';
 import type { VirtualTime } from './virtual-time.ts';
+
+/** A state directory that takes everything and holds nothing. */
+const NO_FILES: Files = {
+  read: () => undefined,
+  write: () => ok(undefined),
+  remove: () => undefined,
+};
 
 /** Links that are always as wanted. */
 const NO_LINKS: Links = {
@@ -39,6 +49,7 @@ export class Site {
   readonly engine: Engine;
   readonly tun: MemoryTun;
   readonly events: Event[] = [];
+  readonly published: Publication[] = [];
   /** Its outer addresses; the kernel chooses the first one. */
   addresses: readonly IpAddress[];
   readonly #driver: Driver<Input, Event, Transmit, Command>;
@@ -52,6 +63,9 @@ export class Site {
     /** Returns the addresses of a host name; the answer comes as time goes on. */
     readonly lookUp?: (host: string) => readonly string[];
     readonly links?: Links;
+    readonly files?: Files;
+    /** Of a device of a fleet. */
+    readonly fleet?: FleetDeviceOptions;
     /** Takes down every call of the engine. */
     readonly calls?: Call[];
   }) {
@@ -61,7 +75,7 @@ export class Site {
     this.tun = new MemoryTunHost().createDevice();
 
     const clock = time.clock();
-    const engine = createEngine(seed, clock);
+    const engine = createEngine(seed, clock, options.fleet);
     this.engine = calls === undefined ? engine : recordCalls(engine, calls);
     const host = network.host(
       (candidate) => this.addresses.includes(candidate),
@@ -73,8 +87,12 @@ export class Site {
         device: this.tun,
         datagrams: host.createDatagrams(),
         links: options.links ?? NO_LINKS,
-        files: { read: () => undefined, write: () => ok(undefined), remove: () => undefined },
-        control: undefined,
+        files: options.files ?? NO_FILES,
+        control: {
+          connect: () => ok(undefined),
+          publish: (publication) => void this.published.push(publication),
+          close: async () => undefined,
+        },
         resolve: (host, onAnswer) => clock.soon(() => onAnswer(options.lookUp?.(host) ?? [])),
       },
       clock,
@@ -102,7 +120,7 @@ export class Site {
 }
 
 /** Makes the engine of a seed: its keys and all of its randomness. */
-export function createEngine(seed: number, clock: Clock): Engine {
+export function createEngine(seed: number, clock: Clock, fleet?: FleetDeviceOptions): Engine {
   const random = new SeededRandom(seed);
   const kernel = createTwinKernel();
   return new Engine(
@@ -113,7 +131,7 @@ export function createEngine(seed: number, clock: Clock): Engine {
       random,
       kernel,
       cipher: createPortableCipher('node', crypto.chacha20poly1305, kernel.memory),
-      fleet: undefined,
+      fleet,
       log: nullLog,
     },
     clock.now(),

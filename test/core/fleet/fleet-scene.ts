@@ -51,25 +51,25 @@ export function envelope(
 }
 
 export function makeDevice(change: Partial<FleetDeviceOptions> = {}): FleetDevice {
+  return new FleetDevice({ ...deviceOptions(), ...change }, instantAt(0));
+}
+
+export function deviceOptions(): FleetDeviceOptions {
   let fill = 0;
-  return new FleetDevice(
-    {
-      fleet,
-      device,
-      operatorKeys: [operatorPublicKey],
-      signingKey: deviceKey,
-      bootId: 7,
-      software: '0.1.0',
-      kept: undefined,
-      unixMs: UNIX_MS,
-      clockFloorMs: CLOCK_FLOOR_MS,
-      crypto,
-      random: { fill: (out) => void out.fill((fill = (fill + 37) % 256)) },
-      log: nullLog,
-      ...change,
-    },
-    instantAt(0),
-  );
+  return {
+    fleet,
+    device,
+    operatorKeys: [operatorPublicKey],
+    signingKey: deviceKey,
+    bootId: 7,
+    software: '0.1.0',
+    kept: undefined,
+    unixMs: UNIX_MS,
+    clockFloorMs: CLOCK_FLOOR_MS,
+    crypto,
+    random: { fill: (out) => void out.fill((fill = (fill + 37) % 256)) },
+    log: nullLog,
+  };
 }
 
 /** Signs a configuration that `signDesired` would not sign. */
