@@ -466,7 +466,7 @@ await t.test('a steady stream allocates nothing per packet', async (t) => {
     least = Math.min(least, Math.max(0, grown) / (station.path.counters(0).rxPackets - first));
   }
   t.ok(packets > 30_000);
-  t.ok(least < 32, `${least.toFixed(1)} bytes a packet, facts and test included`);
+  t.ok(least < 12, `${least.toFixed(1)} bytes a packet, facts and test included`);
 });
 
 function ip(text: string): IpAddress {
