@@ -2,7 +2,7 @@ import type { Event } from '../core/engine/event.ts';
 import { unreachable } from '../core/sansio/outcome.ts';
 import type { Log } from '../core/sansio/log.ts';
 
-/** Writes the line that an event of the engine deserves; addresses stay below `info`. */
+/** Writes the line that an event of the engine deserves. Where a peer is stays below `info`. */
 export function logEvent(log: Log, event: Event): void {
   switch (event.type) {
     case 'peer-connected':
