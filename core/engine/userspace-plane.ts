@@ -307,6 +307,8 @@ export class UserspacePlane {
   /** A peer that cannot be reached is refused at once, as by the Linux kernel: no attempt will begin. */
   #decideOutbound(flow: Flow): FlowVerdict {
     const peer = this.#allowedIps.lookupBytes(flow.destination, 0, flow.family);
+    // The kernel itself sends some, such as router solicitations, into every interface.
+    if (peer === undefined && isMulticast(flow)) return { type: 'drop', reason: 'multicast' };
     if (peer === undefined) return { type: 'drop', reason: 'no-peer', icmp: 'host-unreachable' };
     return this.#endpoints.has(peer) || this.#resolving.has(peer)
       ? { type: 'forward', peer }
@@ -319,4 +321,9 @@ export class UserspacePlane {
       ? { type: 'forward', peer }
       : { type: 'drop', reason: 'source-not-allowed' };
   }
+}
+
+/** RFC 5771 §3: 224.0.0.0/4; RFC 4291 §2.7: ff00::/8. */
+function isMulticast({ family, destination: [first = 0] }: Flow): boolean {
+  return family === 4 ? first >> 4 === 0xe : first === 0xff;
 }

@@ -109,6 +109,15 @@ await t.test('a source that is not the peer’s is dropped and counted', async (
   t.equal(sites.b.engine.status().drops['source-not-allowed'], 1);
 });
 
+await t.test('multicast that no peer wants is dropped without a word', async (t) => {
+  const sites = new TwoSites(SEED);
+  sites.a.tun.send(plainRead(udp({ source: '10.0.0.1', destination: '224.0.0.251' })));
+  sites.a.tun.send(plainRead(udp({ source: 'fe80::1', destination: 'ff02::2' })));
+  sites.a.tun.report();
+  t.equal(sites.a.engine.status().drops['multicast'], 2);
+  t.same(sites.a.tun.received, []);
+});
+
 await t.test('a destination that is nobody’s is refused with ICMP host unreachable', async (t) => {
   const sites = new TwoSites(SEED);
   sites.a.configure({ interface: { addresses: ['10.0.0.1/24'] }, peers: [] });
