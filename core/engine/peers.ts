@@ -6,6 +6,7 @@ import type { Deadline } from '../sansio/agent.ts';
 import type { Instant } from '../sansio/instant.ts';
 import { unreachable } from '../sansio/outcome.ts';
 import { REKEY_ATTEMPT_TIME } from '../wireguard/constants.ts';
+import type { PeerRefusal } from '../wireguard/wireguard.ts';
 import type { UapiPeerState } from '../wireguard/uapi.ts';
 import { Endpoints, type Answer, type Question } from './endpoints.ts';
 import type { Event, Failure } from './event.ts';
@@ -149,7 +150,7 @@ export class Peers {
     );
     if (outcome.ok) return this.#plane.setResolving(peer.index, this.#endpoints.isAsking(id));
     this.#remove(id, now);
-    this.#refused.set(id, { path: `peers '${id}' publicKey`, why: outcome.why });
+    this.#refused.set(id, { path: `peers '${id}' publicKey`, why: REFUSALS[outcome.why] });
   }
 
   #remove(id: string, now: Instant): void {
@@ -176,3 +177,9 @@ export class Peers {
     }
   }
 }
+
+const REFUSALS: Readonly<Record<PeerRefusal, string>> = {
+  'invalid-public-key': 'is a point of low order: no secret can be shared with it',
+  'own-public-key': 'is the key of this device',
+  'public-key-in-use': 'is the key of another peer too',
+};
