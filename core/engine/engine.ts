@@ -51,7 +51,7 @@ export class Engine {
   readonly #fleet: FleetLink | undefined;
   readonly #application = new Application();
   readonly #attempts = new Attempts();
-  readonly #assertion = new Assertion();
+  readonly #assertion: Assertion;
   readonly #peers: Peers;
   readonly #events: Event[] = [];
   readonly #commands: Command[] = [];
@@ -68,6 +68,7 @@ export class Engine {
     this.#crypto = options.crypto;
     this.#privateKey = options.privateKey;
     this.#lastNow = now;
+    this.#assertion = new Assertion(now);
     this.#plane = new UserspacePlane(options, now);
     this.#peers = new Peers(this.#plane);
     this.#fleet = options.fleet === undefined ? undefined : new FleetLink(options.fleet, now);
