@@ -17,7 +17,7 @@ export function formatConfigurationError({ path, message }: ConfigurationError):
   return path === '' ? message : `${path}: ${message}`;
 }
 
-export function formatPath(keys: readonly unknown[]): string {
+function formatPath(keys: readonly unknown[]): string {
   let path = '';
   for (const key of keys) {
     if (typeof key === 'number') path += `[${key}]`;

@@ -32,7 +32,7 @@ export interface PublicationPlace {
 }
 
 /** Bytes of a device's publication: the state of as many peers as there may be. */
-export const MAX_PUBLICATION_BYTES = 524_288;
+const MAX_PUBLICATION_BYTES = 524_288;
 
 /** Returns the message; `signingKey` is the 32-byte Ed25519 seed of the device. */
 export function signPublication(

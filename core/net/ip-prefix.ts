@@ -49,21 +49,11 @@ export function networkOf(prefix: IpPrefix): IpPrefix {
   return isNetwork ? prefix : { address: ipAddressFromBytes(bytes), length: prefix.length };
 }
 
-/** Returns the prefix that holds this address alone. */
-export function hostPrefix(address: IpAddress): IpPrefix {
-  return { address, length: widthOf(address) };
-}
-
 export function prefixContains(prefix: IpPrefix, address: IpAddress): boolean {
   if (ipFamily(prefix.address) !== ipFamily(address)) return false;
   const a = ipAddressBytes(prefix.address);
   const b = ipAddressBytes(address);
   return a.every((byte, i) => ((byte ^ (b[i] ?? 0)) & maskByte(prefix.length, i)) === 0);
-}
-
-/** Whether some address lies in both, that is, whether one holds the other. */
-export function prefixesOverlap(a: IpPrefix, b: IpPrefix): boolean {
-  return a.length <= b.length ? prefixContains(a, b.address) : prefixContains(b, a.address);
 }
 
 function widthOf(address: IpAddress): number {

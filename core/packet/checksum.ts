@@ -41,10 +41,6 @@ export function adjustUdpChecksum(checksum: number, delta: number): number {
   return checksum === 0 ? 0 : adjustChecksum(checksum, delta) || 0xffff;
 }
 
-export function isIpv4HeaderChecksumValid(bytes: Uint8Array, offset: number): boolean {
-  return checksumOfSum(addToSum(0, bytes, offset, ipv4HeaderLength(bytes, offset))) === 0;
-}
-
 export function writeIpv4HeaderChecksum(bytes: Uint8Array, offset: number): void {
   writeUint16(bytes, offset + 10, 0);
   const sum = addToSum(0, bytes, offset, ipv4HeaderLength(bytes, offset));

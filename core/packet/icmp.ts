@@ -88,7 +88,7 @@ export function isIcmpEcho(packet: IpPacket): boolean {
 }
 
 /** Whether it is an error; redirects count, which nobody may answer with an error either. */
-export function isIcmpError(packet: IpPacket): boolean {
+function isIcmpError(packet: IpPacket): boolean {
   if (!isIcmp(packet) || !packet.isFirstOrWhole) return false;
   const type = icmpType(packet);
   if (packet.family === 4) return ICMP_ERRORS.has(type);

@@ -11,7 +11,7 @@ export const IPV4_HEADER_SIZE = 20;
 export const IPV6_HEADER_SIZE = 40;
 
 /** Longer chains of IPv6 extension headers are refused: the sender must not decide how long we look. */
-export const MOST_EXTENSION_HEADERS = 8;
+const MOST_EXTENSION_HEADERS = 8;
 
 export type MalformedIpPacket =
   'not-ip' | 'truncated-ip' | 'bad-ip-header-length' | 'too-many-extension-headers';

@@ -71,7 +71,7 @@ export type UapiFailure = 'protocol' | 'invalid';
 export const UAPI_ERRNO: Readonly<Record<UapiFailure, number>> = { protocol: 71, invalid: 22 };
 
 /** Larger requests are refused, in characters: room for some 10,000 peers. */
-export const UAPI_REQUEST_LIMIT: number = 4 * 2 ** 20;
+const UAPI_REQUEST_LIMIT: number = 4 * 2 ** 20;
 
 /** Parses a request without the blank line that ended it. All of it is valid or nothing is. */
 export function parseUapiRequest(text: string): Outcome<UapiRequest, UapiFailure> {

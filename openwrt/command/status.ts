@@ -32,7 +32,7 @@ async function askStatus(socket: string): Promise<DaemonStatus> {
 }
 
 /** Renders the status for people. */
-export function formatStatus(status: Status, nowUnixMs: number): string {
+function formatStatus(status: Status, nowUnixMs: number): string {
   const lines = [headline(status)];
   if (status.lastError !== undefined) lines.push(`last error: ${status.lastError}`);
   if (status.peers.length > 0) {

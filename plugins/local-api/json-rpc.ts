@@ -24,7 +24,7 @@ export class LocalApiError extends Error {
 }
 
 /** Longer requests are refused, in characters. */
-export const REQUEST_LIMIT = 2 ** 20;
+const REQUEST_LIMIT = 2 ** 20;
 
 /**
  * Serves JSON-RPC 2.0 on a unix socket, one request or answer a line.

@@ -27,7 +27,7 @@ export interface UnixServerOptions {
 }
 
 /** More connections than this push out those that have been silent for longest. */
-export const MOST_CONNECTIONS = 16;
+const MOST_CONNECTIONS = 16;
 
 /**
  * Serves requests on a unix socket of mode 0600. A connection is read no faster than its answers are

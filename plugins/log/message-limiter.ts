@@ -3,7 +3,7 @@ import type { Instant, Millis } from '../../core/sansio/instant.ts';
 /** This many lines of one message may come at once … */
 export const BURST = 20;
 /** … and one more for each of these. */
-export const REFILL_INTERVAL: Millis = 1000;
+const REFILL_INTERVAL: Millis = 1000;
 /** More different messages than this and the one limited longest ago starts afresh. */
 const MOST_MESSAGES = 500;
 

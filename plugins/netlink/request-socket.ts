@@ -7,7 +7,7 @@ import { NetlinkReceiver, openNetlinkSocket } from './netlink-socket.ts';
 import { kernelRefusal, ownRefusal, systemRefusal, type Answer, type Refusal } from './refusal.ts';
 
 /** Objects kept of one dump, about 100 MB of routes. What comes after them is dropped and counted. */
-export const MOST_DUMPED = 250_000;
+const MOST_DUMPED = 250_000;
 
 /** Requests in one datagram. The refusals of all of them fit into the socket's buffer. */
 const MOST_TOGETHER = 64;

@@ -1,5 +1,5 @@
 import { Wireguard, type WireguardEvent } from '../../../core/wireguard/wireguard.ts';
-import { ReplayWindow } from '../../../core/wireguard/replay-window.ts';
+import { ReplayWindow } from './replay-window.ts';
 import type { PeerSettings } from '../../../core/wireguard/wireguard.ts';
 import { parseSocketAddress, type SocketAddress } from '../../../core/net/socket-address.ts';
 import { instantAt, type Instant } from '../../../core/sansio/instant.ts';
@@ -199,6 +199,7 @@ export class Host {
         this.#staged.delete(peer);
         break;
       case 'endpoint-changed':
+      case 'source-changed':
       case 'handshake-completed':
         break;
     }

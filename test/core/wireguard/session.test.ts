@@ -6,7 +6,7 @@ import { instantAt } from '../../../core/sansio/instant.ts';
 import { AllowedIps } from '../../../core/wireguard/allowed-ips.ts';
 import { MOST_PEERS, SESSION_SLOTS } from '../../../core/wireguard/constants.ts';
 import { PeerDeadlines } from '../../../core/wireguard/peer-deadlines.ts';
-import { ReplayWindow } from '../../../core/wireguard/replay-window.ts';
+import { ReplayWindow } from './replay-window.ts';
 import { peerOfIndex, SessionRing, type Role } from '../../../core/wireguard/session.ts';
 import { SeededRandom } from './network.ts';
 

@@ -1,10 +1,13 @@
-import { REJECT_AFTER_MESSAGES, REPLAY_WINDOW, REPLAY_WINDOW_BITS } from './constants.ts';
+import {
+  REJECT_AFTER_MESSAGES,
+  REPLAY_WINDOW,
+  REPLAY_WINDOW_BITS,
+} from '../../../core/wireguard/constants.ts';
 
 /**
  * Accepts each counter of a session once, also out of order (whitepaper §5.4.6, RFC 6479).
  *
- * This is the readable twin of the window in the packet path, which works on rows of the arena; tests
- * compare the two. The bits form a ring that is cleared a word at a time as the window moves.
+ * This is the oracle for the window in the packet path, which works on rows of the arena. The bits form a ring that is cleared a word at a time as the window moves.
  */
 export class ReplayWindow {
   readonly #words = new Uint32Array(WORDS);
