@@ -3,11 +3,13 @@ import { createNobleCrypto } from '../../plugins/crypto-noble/index.ts';
 import { createNodeCrypto } from '../../plugins/crypto-node/index.ts';
 import { passes } from '../../plugins/crypto-node/known-answer.ts';
 import { cryptoContract } from '../contract/crypto.ts';
+import { wycheproof } from '../contract/wycheproof.ts';
 
 const noble = createNobleCrypto();
 const node = createNodeCrypto(noble);
 
 await cryptoContract(t, node, noble);
+await wycheproof(t, node);
 
 await t.test('what this OpenSSL has does not come from the portable provider', async (t) => {
   t.not(node.x25519, noble.x25519);
