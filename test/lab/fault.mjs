@@ -4,10 +4,10 @@
  */
 import process from 'node:process';
 
-const load = process.dlopen;
+const load = process.dlopen.bind(process);
 
 process.dlopen = (module, ...parameters) => {
-  load.call(process, module, ...parameters);
+  load(module, ...parameters);
   const { receiveBatch } = module.exports;
   if (receiveBatch === undefined) return;
   let isBroken = false;
