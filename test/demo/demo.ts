@@ -82,8 +82,8 @@ export async function demo(options: { readonly keep: boolean }): Promise<number>
 function otherDemo(): number | undefined {
   try {
     const pid = Number(readFileSync(join(DIRECTORY, 'pid'), 'utf8'));
-    process.kill(pid, 0);
-    return pid;
+    // The number may be another program's by now.
+    return readFileSync(`/proc/${pid}/cmdline`, 'utf8').includes('demo') ? pid : undefined;
   } catch {
     // There is none, or it ended without cleaning up, which is made up for now.
     return undefined;

@@ -37,7 +37,9 @@ await t.test(
     await daemon.start();
     const { code } = await lab.exec('ours', ['ping', '-c1', '-W1', '10.77.0.2']);
     t.equal(code, 1);
-    t.notMatch((await daemon.status()).peers, [{ state: 'connected' }]);
+    const { peers, drops } = await daemon.status();
+    t.match(peers, [{ id: 'go', state: 'connecting' }]);
+    t.ok(drops['response-not-authentic'], 'a response came that does not open');
   },
 );
 
