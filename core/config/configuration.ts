@@ -13,9 +13,11 @@ import {
   limited,
   name,
   prefix,
+  relayUrl,
   wholeNumber,
 } from './field.ts';
 import type { Name } from './name.ts';
+import type { RelayUrl } from './relay-url.ts';
 import { checkSemantics } from './semantics.ts';
 
 /** What one device does, checked: local JSON, UCI and a desired state all parse into it. */
@@ -23,6 +25,9 @@ export interface Configuration {
   readonly schema: 1;
   readonly interface: InterfaceConfiguration;
   readonly peers: readonly PeerConfiguration[];
+  /** STUN and TURN servers, in no order: the fastest is found by measuring. */
+  readonly relays: readonly RelayConfiguration[];
+  readonly streams: StreamsConfiguration;
   readonly log: LogConfiguration;
 }
 
@@ -54,6 +59,25 @@ export interface PeerConfiguration {
 }
 
 export type PeerKind = 'culvert' | 'wireguard';
+
+export interface RelayConfiguration {
+  /** `stun:host:port`, `turn:host:port?transport=udp|tcp` or `turns:host:port` (RFC 7064, RFC 7065). */
+  readonly url: RelayUrl;
+  /** Long-term credentials. */
+  readonly username?: string;
+  /** Secret. */
+  readonly credential?: string;
+  /** Secret shared with the relay, from which we mint credentials of limited time. */
+  readonly secret?: string;
+}
+
+/** What carries tunnels where UDP does not pass. */
+export interface StreamsConfiguration {
+  /** TCP port on which peers may reach us by TCP, TLS or WebSocket; 0 is off. */
+  readonly listenPort: number;
+  /** `http://[user:password@]host:port`: streams are dialled through it. Secret where it has a password. */
+  readonly proxy?: string;
+}
 
 export interface LogConfiguration {
   readonly level: Severity;
@@ -109,6 +133,48 @@ const peerSchema = v.strictObject({
   ),
 });
 
+const secret = v.pipe(
+  v.string(),
+  v.minLength(1, 'must not be empty'),
+  v.maxLength(512, 'must be at most 512 characters'),
+);
+
+const relaySchema = v.strictObject({
+  url: v.pipe(
+    relayUrl,
+    v.description('stun:host:port, turn:host:port?transport=udp|tcp or turns:host:port.'),
+  ),
+  username: v.exactOptional(v.pipe(secret, v.description('User name at the relay.'))),
+  credential: v.exactOptional(v.pipe(secret, v.description('Password at the relay.'))),
+  secret: v.exactOptional(
+    v.pipe(
+      secret,
+      v.description(
+        'Secret shared with the relay (static-auth-secret of coturn) in place of name and password.',
+      ),
+    ),
+  ),
+});
+
+const streamsSchema = v.strictObject({
+  listenPort: v.pipe(
+    v.optional(wholeNumber(0, 65_535), DEFAULTS.streamListenPort),
+    v.description(
+      'TCP port for peers that UDP does not reach, by TCP, TLS or WebSocket; 0 is off.',
+    ),
+  ),
+  proxy: v.exactOptional(
+    v.pipe(
+      v.string(),
+      v.regex(
+        /^http:\/\/([^@/\s]{1,256}@)?(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9.-]{1,253}):[1-9]\d{0,4}\/?$/,
+        'must be http://host:port or http://user:password@host:port',
+      ),
+      v.description('HTTP proxy through which streams are dialled with CONNECT.'),
+    ),
+  ),
+});
+
 const logSchema = v.strictObject({
   level: v.pipe(
     v.optional(v.picklist(['trace', 'debug', 'info', 'warn', 'error']), DEFAULTS.logLevel),
@@ -124,5 +190,7 @@ export const configurationSchema: v.GenericSchema<unknown, Configuration> = v.st
   schema: v.pipe(v.literal(1), v.description('Version of this schema.')),
   interface: interfaceSchema,
   peers: limited(peerSchema, LIMITS.peers),
+  relays: v.optional(limited(relaySchema, LIMITS.relays), []),
+  streams: v.optional(streamsSchema, {}),
   log: v.optional(logSchema, {}),
 });

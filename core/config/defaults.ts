@@ -7,6 +7,7 @@ export const DEFAULTS = {
   peerKind: 'wireguard',
   /** Seconds; 0 is off. */
   keepalive: 0,
+  streamListenPort: 0,
   logLevel: 'info',
 } as const;
 
@@ -20,6 +21,7 @@ export const LIMITS = {
   interfaceAddresses: 16,
   brokers: 8,
   operatorKeys: 8,
+  relays: 16,
   /** Errors told about one document; the rest is counted in the last of them. */
   errors: 32,
 } as const;

@@ -3,6 +3,8 @@ import type {
   InterfaceConfiguration,
   LogConfiguration,
   PeerConfiguration,
+  RelayConfiguration,
+  StreamsConfiguration,
 } from './configuration.ts';
 
 /** One step from a configuration to the next. `fields` name what differs. */
@@ -21,6 +23,8 @@ export type ConfigChange =
       readonly fields: readonly (keyof PeerConfiguration)[];
     }
   | { readonly type: 'peer-added'; readonly peer: PeerConfiguration }
+  | { readonly type: 'relays-changed'; readonly relays: readonly RelayConfiguration[] }
+  | { readonly type: 'streams-changed'; readonly streams: StreamsConfiguration }
   | { readonly type: 'log-changed'; readonly log: LogConfiguration };
 
 /**
@@ -56,6 +60,12 @@ export function diffConfiguration(previous: Configuration, next: Configuration):
     }
   }
   for (const peer of added) changes.push({ type: 'peer-added', peer });
+  if (!isEqual(previous.relays, next.relays)) {
+    changes.push({ type: 'relays-changed', relays: next.relays });
+  }
+  if (!isEqual(previous.streams, next.streams)) {
+    changes.push({ type: 'streams-changed', streams: next.streams });
+  }
   if (differing(previous.log, next.log, LOG_FIELDS).length > 0) {
     changes.push({ type: 'log-changed', log: next.log });
   }

@@ -7,6 +7,7 @@ import {
 } from '../net/ip-prefix.ts';
 import { decodeBase64 } from '../sansio/base64.ts';
 import { parseEndpoint, type Endpoint } from './endpoint.ts';
+import { parseRelayUrl, type RelayUrl } from './relay-url.ts';
 import { NAME_PATTERN, type Name } from './name.ts';
 
 /** The kinds of values that documents are made of. Each parses text into the type of the core. */
@@ -93,6 +94,18 @@ export const endpoint: v.GenericSchema<string, Endpoint> = v.pipe(
     const parsed = parseEndpoint(dataset.value);
     if (parsed.ok) return parsed.value;
     addIssue({ message: 'must be address:port, [address]:port or name:port' });
+    return NEVER;
+  }),
+);
+
+export const relayUrl: v.GenericSchema<string, RelayUrl> = v.pipe(
+  v.string(),
+  v.rawTransform(({ dataset, addIssue, NEVER }) => {
+    const parsed = parseRelayUrl(dataset.value);
+    if (parsed.ok) return parsed.value;
+    addIssue({
+      message: 'must be stun:host:port, turn:host:port?transport=udp or =tcp, or turns:host:port',
+    });
     return NEVER;
   }),
 );

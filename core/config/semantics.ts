@@ -1,7 +1,8 @@
 import { formatIpPrefix, networkOf } from '../net/ip-prefix.ts';
 import { encodeBase64 } from '../sansio/base64.ts';
-import type { Configuration, PeerConfiguration } from './configuration.ts';
+import type { Configuration, RelayConfiguration } from './configuration.ts';
 import { limitErrors, type ConfigurationError } from './error.ts';
+import { formatRelayUrl } from './relay-url.ts';
 
 /** Returns what is wrong with a document whose single values are all right. */
 export function checkSemantics(configuration: Configuration): readonly ConfigurationError[] {
@@ -26,14 +27,24 @@ export function checkSemantics(configuration: Configuration): readonly Configura
     peer.allowedIps.forEach((prefix, j) => {
       unique('allowedIp', formatIpPrefix(networkOf(prefix)), `${path}.allowedIps[${j}]`);
     });
-    errors.push(...checkPeer(peer, path));
+  });
+  configuration.relays.forEach((relay, i) => {
+    unique('relay', formatRelayUrl(relay.url), `relays[${i}].url`);
+    errors.push(...checkRelay(relay, `relays[${i}]`));
   });
   return limitErrors(errors);
 }
 
-function checkPeer(peer: PeerConfiguration, path: string): readonly ConfigurationError[] {
-  if (peer.kind === 'culvert' && peer.endpoint === undefined) {
-    return [{ path: `${path}.endpoint`, message: 'is missing: a culvert peer needs an endpoint' }];
+function checkRelay(relay: RelayConfiguration, path: string): readonly ConfigurationError[] {
+  const { username, credential, secret } = relay;
+  const hasLogin = username !== undefined && credential !== undefined;
+  const hasHalf = (username === undefined) !== (credential === undefined);
+  const isTurn = relay.url.service === 'turn';
+  if (!isTurn && (username ?? credential ?? secret) !== undefined) {
+    return [{ path, message: 'is a STUN server, which asks for no credentials: remove them' }];
+  }
+  if (hasHalf || (isTurn && hasLogin === (secret !== undefined))) {
+    return [{ path, message: 'needs username and credential, or secret' }];
   }
   return [];
 }

@@ -325,6 +325,8 @@ export class Engine {
     const previous = this.#running?.configuration ?? {
       ...configuration,
       peers: [],
+      relays: [],
+      streams: { listenPort: DEFAULTS.streamListenPort },
       log: { level: DEFAULTS.logLevel },
     };
     const { level } = configuration.log;

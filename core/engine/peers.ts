@@ -126,6 +126,8 @@ export class Peers {
         return this.#set(peer, peer.endpoint, now);
       }
       case 'interface-changed':
+      case 'relays-changed':
+      case 'streams-changed':
       case 'log-changed':
         return;
       default:

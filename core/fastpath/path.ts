@@ -22,12 +22,27 @@ import {
 
 /** How datagrams reach a peer. */
 export interface Path extends Source {
-  /** The socket; it has the family of `remote`. */
+  /** The socket, which has the family of `remote`, or the `streamDescriptor` of a stream. */
   readonly fd: number;
   readonly remote: SocketAddress;
   /** The TURN channel (0x4000 to 0x4fff) of the relay at `remote` that leads to the peer. */
   readonly channel?: number;
 }
+
+/**
+ * The descriptor of a stream in place of a socket's: datagrams to it are the caller's to carry. Below
+ * every errno and -1, so that it is no result of a call either.
+ */
+export function streamDescriptor(stream: number): number {
+  return FIRST_STREAM - stream;
+}
+
+/** Returns the stream of a descriptor, or `undefined` for a socket's. */
+export function streamOfDescriptor(fd: number): number | undefined {
+  return fd <= FIRST_STREAM ? FIRST_STREAM - fd : undefined;
+}
+
+const FIRST_STREAM = -65_536;
 
 /** Writes the path record at `at`; `undefined` clears it. */
 export function writePath(arena: ArrayBuffer, at: number, path: Path | undefined): void {

@@ -1,3 +1,4 @@
+import type { IpAddress } from '../net/ip-address.ts';
 import type { IpPrefix } from '../net/ip-prefix.ts';
 import type { Outcome } from '../sansio/outcome.ts';
 import { capability, type Capability } from './capability.ts';
@@ -32,6 +33,12 @@ export interface Links {
   > & {
     readonly failures: readonly LinkFailure[];
   };
+  /**
+   * The addresses under which this machine may be reached: of links that are up, but for `except` and the
+   * loopback; of IPv6 no link-local, tentative or deprecated ones, and a temporary one (RFC 8981) before
+   * the stable one of its prefix. In the order of the kernel, 32 at most.
+   */
+  localAddresses(except: string): readonly IpAddress[];
   /** Removes the routes and addresses that carry our marks on `name`. */
   clear(name: string): void;
   /**

@@ -15,6 +15,12 @@ export interface Crypto {
   readonly ed25519: Ed25519;
   /** SHA-256 (FIPS 180-4) of the concatenated parts: 32 bytes. */
   sha256(...parts: readonly Uint8Array[]): Uint8Array;
+  /** HMAC-SHA-256 (RFC 2104) of the concatenated parts: 32 bytes. */
+  hmacSha256(key: Uint8Array, ...parts: readonly Uint8Array[]): Uint8Array;
+  /** HMAC-SHA1 of the concatenated parts: 20 bytes. STUN and TURN know nothing better everywhere. */
+  hmacSha1(key: Uint8Array, ...parts: readonly Uint8Array[]): Uint8Array;
+  /** MD5 of the concatenated parts: 16 bytes. Only for the long-term credentials of RFC 8489 §9.2.2. */
+  md5(...parts: readonly Uint8Array[]): Uint8Array;
 }
 
 /** RFC 7748. Keys are 32 bytes, little-endian u-coordinates; private keys are clamped inside. */

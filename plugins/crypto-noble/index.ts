@@ -2,6 +2,7 @@ import { chacha20poly1305, xchacha20poly1305 } from '@noble/ciphers/chacha.js';
 import { ed25519, x25519 } from '@noble/curves/ed25519.js';
 import { blake2s } from '@noble/hashes/blake2.js';
 import { hmac } from '@noble/hashes/hmac.js';
+import { md5, sha1 } from '@noble/hashes/legacy.js';
 import { sha256 } from '@noble/hashes/sha2.js';
 import type { Aead, Crypto } from '../../core/sansio/crypto.ts';
 import { BugError } from '../../core/sansio/outcome.ts';
@@ -33,6 +34,9 @@ export function createNobleCrypto(): Crypto {
         signature.length === 64 && ed25519.verify(signature, message, publicKey, { zip215: false }),
     },
     sha256: (...parts) => digest(sha256.create(), parts),
+    hmacSha256: (key, ...parts) => digest(hmac.create(sha256, key), parts),
+    hmacSha1: (key, ...parts) => digest(hmac.create(sha1, key), parts),
+    md5: (...parts) => digest(md5.create(), parts),
   };
 }
 

@@ -22,6 +22,14 @@ export function createNodeCrypto(portable: Crypto): Crypto {
     xchacha20poly1305: portable.xchacha20poly1305,
     ed25519: passes.ed25519(ed25519) ? ed25519 : portable.ed25519,
     sha256: passes.sha256(sha256) ? sha256 : (...parts) => portable.sha256(...parts),
+    hmacSha256: passes.hmacSha256(hmacSha256)
+      ? hmacSha256
+      : (key, ...parts) => portable.hmacSha256(key, ...parts),
+    hmacSha1: passes.hmacSha1(hmacSha1)
+      ? hmacSha1
+      : (key, ...parts) => portable.hmacSha1(key, ...parts),
+    // A FIPS build has none.
+    md5: passes.md5(md5) ? md5 : (...parts) => portable.md5(...parts),
   };
 }
 
@@ -32,6 +40,18 @@ const blake2s: Omit<Blake2s, 'mac'> = {
 
 function sha256(...parts: readonly Uint8Array[]): Uint8Array {
   return digest(createHash('sha256'), parts);
+}
+
+function hmacSha256(key: Uint8Array, ...parts: readonly Uint8Array[]): Uint8Array {
+  return digest(createHmac('sha256', key), parts);
+}
+
+function hmacSha1(key: Uint8Array, ...parts: readonly Uint8Array[]): Uint8Array {
+  return digest(createHmac('sha1', key), parts);
+}
+
+function md5(...parts: readonly Uint8Array[]): Uint8Array {
+  return digest(createHash('md5'), parts);
 }
 
 const ALGORITHM = 'chacha20-poly1305';

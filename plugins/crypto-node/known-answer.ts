@@ -1,6 +1,7 @@
 import { equalInConstantTime } from '../../core/sansio/crypto.ts';
 import type { Aead, Blake2s, Crypto, Ed25519, X25519 } from '../../core/sansio/crypto.ts';
 import { decodeHex } from '../../core/sansio/hex.ts';
+import { encodeUtf8 } from '../../core/sansio/utf8.ts';
 
 const abc = Uint8Array.of(0x61, 0x62, 0x63);
 const nothing = new Uint8Array(0);
@@ -51,7 +52,24 @@ export const passes = {
   /** FIPS 180-4, the example of NIST. */
   sha256: (sha256: Crypto['sha256']): boolean =>
     answers(() => sha256(abc), 'ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad'),
+
+  /** RFC 4231 §4.3. */
+  hmacSha256: (hmacSha256: Crypto['hmacSha256']): boolean =>
+    answers(
+      () => hmacSha256(jefe, question),
+      '5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843',
+    ),
+
+  /** RFC 2202 §3, test 2. */
+  hmacSha1: (hmacSha1: Crypto['hmacSha1']): boolean =>
+    answers(() => hmacSha1(jefe, question), 'effcdf6ae5eb2fa2d27416d5f184df9c259a7c79'),
+
+  /** RFC 1321 appendix A.5. */
+  md5: (md5: Crypto['md5']): boolean => answers(() => md5(abc), '900150983cd24fb0d6963f7d28e17f72'),
 };
+
+const jefe = encodeUtf8('Jefe');
+const question = encodeUtf8('what do ya want for nothing?');
 
 function answers(compute: () => Uint8Array | undefined, expected: string): boolean {
   try {

@@ -98,6 +98,12 @@ export async function cryptoContract(t: Test, crypto: Crypto, oracle: Crypto): P
     const parts = [0, 1, 63, 64, 130].map((from, i, all) => whole.subarray(from, all[i + 1]));
     const { blake2s } = crypto;
     t.same(crypto.sha256(...parts), crypto.sha256(whole));
+    t.same(crypto.md5(...parts), crypto.md5(whole));
+    for (const key of [bytes(3, 1), bytes(64, 2), bytes(200, 3)]) {
+      t.same(crypto.hmacSha1(key, ...parts), oracle.hmacSha1(key, whole));
+      t.same(crypto.hmacSha256(key, ...parts), oracle.hmacSha256(key, whole));
+    }
+    t.same(crypto.md5(whole), oracle.md5(whole));
     t.same(blake2s.hash(...parts), blake2s.hash(whole));
     t.same(blake2s.mac(whole.subarray(0, 32), ...parts), blake2s.mac(whole.subarray(0, 32), whole));
     t.same(blake2s.hmac(whole, ...parts), blake2s.hmac(whole, whole));
