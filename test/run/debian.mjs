@@ -13,9 +13,20 @@ const needed = [
   { debian: 'wireguard-go', proof: 'wireguard-go', use: 'interoperability: the Go implementation' },
   { debian: 'wireguard-tools', proof: 'wg', use: 'interoperability: keys, configuration, status' },
   { debian: 'iperf3', proof: 'iperf3', use: 'throughput' },
-  { debian: 'nftables', proof: 'nft', use: 'reads back the rules that netlink made' },
+  {
+    debian: 'nftables',
+    proof: 'nft',
+    use: 'NATs of the laboratory; reads back the rules that netlink made',
+  },
   { debian: 'mosquitto', proof: 'mosquitto', use: 'a real broker' },
   { debian: 'mosquitto-clients', proof: 'mosquitto_sub', use: 'an independent MQTT client' },
+  { debian: 'coturn', proof: 'turnserver', use: 'a real STUN and TURN server' },
+  { debian: 'tinyproxy-bin', proof: 'tinyproxy', use: 'a real HTTP proxy' },
+  {
+    debian: 'conntrack',
+    proof: 'conntrack',
+    use: 'empties the table of a NAT whose address changes',
+  },
   { debian: 'openssl', proof: 'openssl', use: 'certificates of the test broker' },
   { debian: 'tcpdump', proof: 'tcpdump', use: 'shows what is on the wire' },
   { debian: 'strace', proof: 'strace', use: 'system calls per packet' },
@@ -58,8 +69,10 @@ export function install(packages) {
       for (const name of names) apt('install', '-qy', '--no-install-recommends', name);
     }
   });
-  if (packages.some(({ debian }) => debian === 'mosquitto') && existsSync('/run/systemd/system')) {
-    spawnSync('systemctl', ['disable', '--now', 'mosquitto'], { stdio: 'ignore' });
+  for (const service of existsSync('/run/systemd/system') ? ['mosquitto', 'coturn'] : []) {
+    if (packages.some(({ debian }) => debian === service)) {
+      spawnSync('systemctl', ['disable', '--now', service], { stdio: 'ignore' });
+    }
   }
   return packages.filter(({ proof }) => !isThere(proof));
 }
