@@ -1,3 +1,4 @@
+import { chooseLocalAddresses } from '../../core/netlink/local-addresses.ts';
 import { RouteTable } from '../../core/netlink/rtnetlink/constants.ts';
 import {
   encodeLinkChanges,
@@ -66,6 +67,13 @@ class KernelLinks implements Links, LinkKernel {
 
   apply(wanted: Parameters<Links['apply']>[0]): ReturnType<Links['apply']> {
     return applyLink(wanted, this, this.#marks);
+  }
+
+  localAddresses(except: string): ReturnType<Links['localAddresses']> {
+    const read = this.#rtnetlink.readLinks();
+    const addresses = this.#rtnetlink.readAddresses();
+    if (!read.ok || !addresses.ok) return [];
+    return chooseLocalAddresses(read.value, addresses.value, except);
   }
 
   clear(name: string): void {

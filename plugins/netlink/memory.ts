@@ -1,7 +1,13 @@
 import { ipFamily, type IpFamily } from '../../core/net/ip-address.ts';
 import { formatIpPrefix, networkOf, type IpPrefix } from '../../core/net/ip-prefix.ts';
+import { chooseLocalAddresses } from '../../core/netlink/local-addresses.ts';
 import type { AddressKey, LinkAddress } from '../../core/netlink/rtnetlink/address.ts';
-import { RouteProtocol, RouteTable, Scope } from '../../core/netlink/rtnetlink/constants.ts';
+import {
+  HardwareType,
+  RouteProtocol,
+  RouteTable,
+  Scope,
+} from '../../core/netlink/rtnetlink/constants.ts';
 import type { Link } from '../../core/netlink/rtnetlink/link.ts';
 import type { Route, RouteKey } from '../../core/netlink/rtnetlink/route.ts';
 import {
@@ -39,6 +45,12 @@ export class MemoryKernel {
     this.#tell();
   }
 
+  setUp(name: string): void {
+    const link = this.#links.get(name);
+    if (link !== undefined) this.change({ type: 'set-up', link: link.index });
+    this.#tell();
+  }
+
   setDown(name: string): void {
     const link = this.#links.get(name);
     if (link === undefined) return;
@@ -56,11 +68,13 @@ export class MemoryKernel {
     this.#tell();
   }
 
-  addAddress(name: string, address: IpPrefix): void {
-    this.#act(name, (link) => ({
-      type: 'add-address',
-      address: { link, address, peer: undefined },
-    }));
+  /** `flags` are `AddressFlag` bits. */
+  addAddress(name: string, address: IpPrefix, flags = 0): void {
+    const link = this.#links.get(name);
+    if (link !== undefined) {
+      addAddress(link, { link: link.index, address, peer: undefined }, flags);
+    }
+    this.#tell();
   }
 
   removeAddress(name: string, address: IpPrefix): void {
@@ -87,9 +101,11 @@ export class MemoryKernel {
 
   observe(name: string): ObservedLink | undefined {
     const link = this.#links.get(name);
-    if (link === undefined) return undefined;
-    const { index, mtu, isUp, addresses, routes } = link;
-    return { link: { ...NO_HARDWARE, index, name, mtu, isUp }, addresses, routes };
+    return link === undefined ? undefined : observedOf(link);
+  }
+
+  observeAll(): readonly ObservedLink[] {
+    return Array.from(this.#links.values(), observedOf);
   }
 
   /** Carries out a change without telling the listeners; returns why it cannot. */
@@ -163,6 +179,14 @@ export function createMemoryLinks(kernel: MemoryKernel): PluginDefinition<Links>
       };
       const api: Links = {
         apply: (wanted) => applyLink(wanted, adapter, marks),
+        localAddresses(except) {
+          const observed = kernel.observeAll();
+          return chooseLocalAddresses(
+            observed.map(({ link }) => link),
+            observed.flatMap(({ addresses }) => addresses),
+            except,
+          );
+        },
         clear(name) {
           const observed = kernel.observe(name);
           if (observed === undefined) return;
@@ -210,7 +234,7 @@ interface MemoryLink {
 
 const NO_HARDWARE: Omit<Link, 'index' | 'name' | 'mtu' | 'isUp'> = {
   kind: 'tun',
-  hardwareType: 65_534,
+  hardwareType: HardwareType.none,
   hasCarrier: true,
   state: 'unknown',
   hardwareAddress: undefined,
@@ -223,13 +247,17 @@ const PLAIN_ROUTE = { type: 'unicast', table: RouteTable.main, metric: 0 } as co
 /** What IPv6 gives a route that asks for no metric. */
 const IPV6_METRIC = 1024;
 
+function observedOf({ index, name, mtu, isUp, addresses, routes }: MemoryLink): ObservedLink {
+  return { link: { ...NO_HARDWARE, index, name, mtu, isUp }, addresses, routes };
+}
+
 function observe(kernel: MemoryKernel, name: string): Answer<ObservedLink> {
   const value = kernel.observe(name);
   if (value !== undefined) return { ok: true, value };
   return { ok: false, refusal: ownRefusal('ENODEV', 'no such device') };
 }
 
-function addAddress(link: MemoryLink, key: AddressKey): Refusal | undefined {
+function addAddress(link: MemoryLink, key: AddressKey, flags = 0): Refusal | undefined {
   if (!link.hasIpv6 && ipFamily(key.address.address) === 6) {
     return ownRefusal('EACCES', 'permission denied');
   }
@@ -238,7 +266,7 @@ function addAddress(link: MemoryLink, key: AddressKey): Refusal | undefined {
     return ownRefusal('EEXIST', 'address already assigned');
   }
   const scope = Scope.universe;
-  const address = { ...key, scope, flags: 0, label: undefined, protocol: undefined };
+  const address = { ...key, scope, flags, label: undefined, protocol: undefined };
   link.addresses = [...link.addresses, address];
   if (link.isUp) addConnectedRoute(link, address);
   return undefined;

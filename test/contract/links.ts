@@ -16,10 +16,18 @@ export interface LinksWorld {
   readonly setDown: () => void;
   readonly disableIpv6: () => void;
   readonly removeLink: () => void;
+  /** Makes another interface, which is up. */
+  readonly addLink: (name: string) => void;
+  readonly addAddressTo: (name: string, address: string, state?: AddressState) => void;
+  /** Adds an address whose prefix gets a temporary one (RFC 8981) after it, which is returned. */
+  readonly addTemporary: (name: string, address: string) => Promise<string>;
+  readonly setLinkDown: (name: string) => void;
   /** Waits until what happened before has been told to monitors. */
   readonly settle: () => Promise<void>;
   readonly close: () => void | Promise<void>;
 }
+
+export type AddressState = 'preferred' | 'deprecated' | 'tentative';
 
 export interface LinkView {
   readonly mtu: number;
@@ -184,6 +192,47 @@ export async function linksContract(t: Test, open: () => Promise<LinksWorld>): P
       t.strictSame(world.read(), WANTED_VIEW);
     });
   }
+
+  await inWorld('knows the addresses of other interfaces', (t, world, wanted) => {
+    const { links, link } = world;
+    links.apply(wanted);
+    t.strictSame(links.localAddresses(link), []);
+    world.addLink('wan');
+    world.addAddressTo('wan', '192.0.2.7/24');
+    world.addAddressTo('wan', '198.51.100.7/24');
+    world.addAddressTo('wan', '2001:db8:1::7/64');
+    const all = ['192.0.2.7', '198.51.100.7', '2001:db8:1::7'];
+    t.strictSame(links.localAddresses(link), all);
+    t.strictSame(links.localAddresses('wan'), ['100.64.0.1', 'fd00:1::1']);
+    world.setLinkDown('wan');
+    t.strictSame(links.localAddresses(link), []);
+  });
+
+  await inWorld('passes over addresses that are not for use', (t, { links, link, ...world }) => {
+    world.addLink('wan');
+    world.addAddressTo('wan', '2001:db8:1::7/64', 'deprecated');
+    world.addAddressTo('wan', '2001:db8:2::7/64', 'tentative');
+    world.addAddressTo('wan', 'fe80::7/64');
+    world.addAddressTo('wan', 'fd00:3::7/64');
+    t.strictSame(links.localAddresses(link), ['fd00:3::7']);
+  });
+
+  await inWorld('puts a temporary address before the stable one', async (t, world) => {
+    const { links, link } = world;
+    world.addLink('wan');
+    world.addAddressTo('wan', '192.0.2.7/24');
+    const temporary = await world.addTemporary('wan', '2001:db8:1::7/64');
+    t.strictSame(links.localAddresses(link), ['192.0.2.7', temporary, '2001:db8:1::7']);
+  });
+
+  await inWorld('names 32 addresses at most', (t, { links, link, ...world }) => {
+    world.addLink('wan');
+    for (let n = 1; n <= 40; n++) world.addAddressTo('wan', `192.0.2.${n}/24`);
+    t.strictSame(
+      links.localAddresses(link),
+      Array.from({ length: 32 }, (_, i) => `192.0.2.${i + 1}`),
+    );
+  });
 
   await inWorld('is told when the interface goes', async (t, world, wanted) => {
     world.links.apply(wanted);

@@ -15,7 +15,13 @@ interface LinkRow {
 }
 
 interface AddressRow {
-  addr_info: { local: string; prefixlen: number; scope: string }[];
+  addr_info: {
+    local: string;
+    prefixlen: number;
+    scope: string;
+    temporary?: boolean;
+    tentative?: boolean;
+  }[];
 }
 
 interface RouteRow {
@@ -28,6 +34,7 @@ function kernelWorld(calls: Parameters<typeof hostOf>[0]): LinksWorld {
   run('ip', 'tuntap', 'add', link, 'mode', 'tun');
   const plugin = createNetlink().create(hostOf(calls));
   if ('skip' in plugin) throw new Error(plugin.skip);
+  const others: string[] = [];
   const exists = () => ipJson<{ ifname: string }>('link').some(({ ifname }) => ifname === link);
   return {
     links: plugin.api,
@@ -59,10 +66,45 @@ function kernelWorld(calls: Parameters<typeof hostOf>[0]): LinksWorld {
     setDown: () => void run('ip', 'link', 'set', link, 'down'),
     disableIpv6: () => writeFileSync(`/proc/sys/net/ipv6/conf/${link}/disable_ipv6`, '1'),
     removeLink: () => void run('ip', 'link', 'del', link),
+    addLink(name) {
+      // Without a carrier a tentative address stays so.
+      run('ip', 'tuntap', 'add', name, 'mode', 'tap');
+      run('ip', 'link', 'set', name, 'up');
+      others.push(name);
+    },
+    addAddressTo(name, address, state = 'preferred') {
+      const options = {
+        preferred: ['nodad'],
+        deprecated: ['nodad', 'preferred_lft', '0'],
+        tentative: [],
+      };
+      const chosen = address.includes(':') ? options[state] : [];
+      run('ip', 'address', 'add', address, 'dev', name, ...chosen);
+    },
+    async addTemporary(name, address) {
+      for (const [option, value] of [
+        ['use_tempaddr', '2'],
+        ['accept_dad', '0'],
+      ] as const) {
+        writeFileSync(`/proc/sys/net/ipv6/conf/${name}/${option}`, value);
+      }
+      run('ip', 'address', 'add', address, 'dev', name, 'mngtmpaddr');
+      for (;;) {
+        const rows = ipJson<AddressRow>('-6', 'address', 'show', 'dev', name)
+          .flatMap(({ addr_info }) => addr_info)
+          .filter(({ local }) => local !== undefined && !local.startsWith('fe80:'));
+        const temporary = rows.find((row) => row.temporary === true);
+        const isDone = rows.every((row) => row.tentative !== true);
+        if (temporary !== undefined && isDone) return temporary.local;
+        await turns();
+      }
+    },
+    setLinkDown: (name) => void run('ip', 'link', 'set', name, 'down'),
     settle: turns,
     async close() {
       await plugin.stop();
       if (exists()) run('ip', 'link', 'del', link);
+      for (const name of others) run('ip', 'link', 'del', name);
     },
   };
 }

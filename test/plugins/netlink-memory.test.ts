@@ -43,6 +43,22 @@ function memoryWorld(): LinksWorld {
     setDown: () => kernel.setDown(link),
     disableIpv6: () => kernel.disableIpv6(link),
     removeLink: () => kernel.removeLink(link),
+    addLink(name) {
+      kernel.addLink(name);
+      kernel.setUp(name);
+    },
+    addAddressTo(name, address, state = 'preferred') {
+      const flags = { preferred: 0, deprecated: 0x20, tentative: 0x40 };
+      kernel.addAddress(name, one(address), flags[state]);
+    },
+    async addTemporary(name, address) {
+      kernel.addAddress(name, one(address));
+      const { length } = one(address);
+      const temporary = address.replace(/[^:]+\/.*/, 'abcd');
+      kernel.addAddress(name, one(`${temporary}/${length}`), 0x01);
+      return temporary;
+    },
+    setLinkDown: (name) => kernel.setDown(name),
     settle,
     close: () => plugin.stop(),
   };

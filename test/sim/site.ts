@@ -37,6 +37,7 @@ const NO_FILES: Files = {
 /** Links that are always as wanted. */
 const NO_LINKS: Links = {
   apply: () => ({ ...ok({ changes: 0 }), failures: [] }),
+  localAddresses: () => [],
   clear: () => undefined,
   monitor: () => () => undefined,
 };

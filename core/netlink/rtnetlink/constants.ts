@@ -49,14 +49,21 @@ export const LinkInfo = { kind: 1 } as const;
 /** RTEXT_FILTER_SKIP_STATS: leave the IPv6 counters, a third of a message, out of the answer. */
 export const SKIP_STATISTICS = 8;
 
+/** ARPHRD_* (linux/if_arp.h). */
+export const HardwareType = { ethernet: 1, loopback: 772, none: 65_534 } as const;
+
 /** IFF_*: administratively up; carrier. */
 export const LinkFlag = { up: 0x1, lowerUp: 0x1_0000 } as const;
 
 export const AddressAttribute = { address: 1, local: 2, label: 3, flags: 8, protocol: 11 } as const;
 
+/** IFA_F_*: the first bit has one meaning for IPv4 and another for IPv6. */
 export const AddressFlag = {
   secondary: 0x01,
+  temporary: 0x01,
   noDuplicateDetection: 0x02,
+  duplicate: 0x08,
+  deprecated: 0x20,
   tentative: 0x40,
   permanent: 0x80,
 } as const;

@@ -21,6 +21,7 @@ class Scene {
   constructor() {
     const links: Links = {
       apply: () => ({ ...ok({ changes: this.#apply() }), failures: [] }),
+      localAddresses: () => [],
       clear: () => undefined,
       monitor: (onChange) => {
         this.#onChange = onChange;
