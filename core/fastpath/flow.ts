@@ -23,7 +23,10 @@ export interface Flow {
   readonly sourcePort: number;
   /** The same; type << 8 | code of ICMP. */
   readonly destinationPort: number;
-  /** All fragments of a packet, the first included: they have no ports. */
+  /**
+   * All fragments of a packet, the first included. They have no ports, but for the first of UDP: policy
+   * must recognise a datagram for the daemon, and without its first fragment none is put together.
+   */
   readonly isFragment: boolean;
 }
 

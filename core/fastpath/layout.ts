@@ -164,8 +164,8 @@ export const REJECT_AFTER_MESSAGES_HIGH: u32 = 0xffffffff;
  * ports: source u16, destination u16 in network order; generation u32; source[16]; destination[16];
  * verdict u32: verdict | detail << 8 | peer << 16; rewrite u32: index of a rewrite rule, 0 for none;
  * batch u32 that used it last; write group u32 of that batch }. A 4-way set-associative table.
- * IPv4 addresses take the first four bytes. Fragments have no ports; ICMP has the identifier of an echo
- * as source port and type, code as destination port.
+ * IPv4 addresses take the first four bytes. Fragments have no ports, but for the first of UDP; ICMP
+ * has the identifier of an echo as source port and type, code as destination port.
  */
 export const FLOW_SIZE: i32 = 64;
 export const FLOW_WHO: i32 = 0;

@@ -27,6 +27,8 @@ export let transport: i32 = 0;
 export let protocol: i32 = 0;
 /** Whether it is one, the first included. */
 export let fragment: bool = false;
+/** Whether it is one that is not the first. */
+let later: bool = false;
 
 /**
  * Parses the packet in [packet, packet + size) and fills the flow key at CONTROL_KEY, but for who.
@@ -36,6 +38,7 @@ export function parse(packet: i32, size: i32): bool {
   if (size < 20) return false;
   family = load<u8>(packet) >> 4;
   fragment = false;
+  later = false;
   if (family == 4) {
     if (!parseIpv4(packet, size)) return false;
   } else if (family == 6) {
@@ -63,8 +66,10 @@ function parseIpv4(packet: i32, size: i32): bool {
   length = swap(load<u16>(packet, 2));
   if (transport < 20 || length < transport || length > size) return false;
   protocol = load<u8>(packet, 9);
+  const position = swap(load<u16>(packet, 6));
   // More fragments, or an offset.
-  fragment = (swap(load<u16>(packet, 6)) & 0x3fff) != 0;
+  fragment = (position & 0x3fff) != 0;
+  later = (position & 0x1fff) != 0;
   store<u64>(CONTROL_KEY, load<u32>(packet, 12), FLOW_SOURCE);
   store<u64>(CONTROL_KEY, 0, FLOW_SOURCE + 8);
   store<u64>(CONTROL_KEY, load<u32>(packet, 16), FLOW_DESTINATION);
@@ -88,7 +93,9 @@ function parseIpv6(packet: i32, size: i32): bool {
       extension = (<i32>load<u8>(packet + at, 1) + 2) << 2;
     } else if (next == FRAGMENT) {
       if (at + 8 > length) return false;
-      fragment = (swap(load<u16>(packet + at, 2)) & 0xfff9) != 0;
+      const position = swap(load<u16>(packet + at, 2));
+      fragment = (position & 0xfff9) != 0;
+      later = (position & 0xfff8) != 0;
     } else {
       protocol = next;
       transport = at;
@@ -109,7 +116,7 @@ function parseIpv6(packet: i32, size: i32): bool {
 function fillPorts(header: i32): bool {
   const available = length - transport;
   let ports: u32 = 0;
-  if (!fragment) {
+  if (!fragment || (protocol == UDP && !later)) {
     if (protocol == TCP || protocol == UDP || protocol == SCTP || protocol == UDP_LITE) {
       if (available < 4) return false;
       ports = load<u32>(header);

@@ -12,6 +12,8 @@ export interface Packet {
   readonly protocol: number;
   /** Whether it is one, the first included. */
   readonly fragment: boolean;
+  /** Whether it is one that is not the first. */
+  readonly later: boolean;
 }
 
 export const TCP = 6;
@@ -73,8 +75,10 @@ function parseIpv4(memory: Memory, at: number, size: number): Packet | undefined
   const transport = (memory.u8(at) & 15) * 4;
   const length = memory.n16(at + 2);
   if (transport < 20 || length < transport || length > size) return undefined;
-  const fragment = (memory.n16(at + 6) & 0x3fff) !== 0;
-  return { at, family: 4, length, transport, protocol: memory.u8(at + 9), fragment };
+  const position = memory.n16(at + 6);
+  const fragment = (position & 0x3fff) !== 0;
+  const later = (position & 0x1fff) !== 0;
+  return { at, family: 4, length, transport, protocol: memory.u8(at + 9), fragment, later };
 }
 
 function parseIpv6(memory: Memory, at: number, size: number): Packet | undefined {
@@ -83,19 +87,25 @@ function parseIpv6(memory: Memory, at: number, size: number): Packet | undefined
   let protocol = memory.u8(at + 6);
   let transport = 40;
   let fragment = false;
+  let later = false;
   for (let n = 0; n <= MOST_EXTENSIONS; n++) {
     const isExtension = EXTENSIONS.includes(protocol);
-    if (!isExtension || fragment) return { at, family: 6, length, transport, protocol, fragment };
+    if (!isExtension || fragment) {
+      return { at, family: 6, length, transport, protocol, fragment, later };
+    }
     if (transport + 8 > length) return undefined;
     const header = at + transport;
     const units = memory.u8(header + 1);
-    if (protocol === FRAGMENT) fragment = (memory.n16(header + 2) & 0xfff9) !== 0;
-    if (protocol === FRAGMENT) transport += 8;
-    else transport += protocol === AUTHENTICATION ? (units + 2) * 4 : (units + 1) * 8;
+    if (protocol === FRAGMENT) {
+      const position = memory.n16(header + 2);
+      fragment = (position & 0xfff9) !== 0;
+      later = (position & 0xfff8) !== 0;
+      transport += 8;
+    } else transport += protocol === AUTHENTICATION ? (units + 2) * 4 : (units + 1) * 8;
     protocol = memory.u8(header);
     if (transport > length) return undefined;
   }
-  return fragment ? { at, family: 6, length, transport, protocol, fragment } : undefined;
+  return fragment ? { at, family: 6, length, transport, protocol, fragment, later } : undefined;
 }
 
 const EXTENSIONS = [HOP_BY_HOP, ROUTING, FRAGMENT, AUTHENTICATION, DESTINATION_OPTIONS];
@@ -104,10 +114,10 @@ function portsOf(
   memory: Memory,
   packet: Packet,
 ): { source: number; destination: number } | undefined {
-  const { protocol, fragment } = packet;
+  const { protocol, fragment, later } = packet;
   const header = packet.at + packet.transport;
   const available = packet.length - packet.transport;
-  if (fragment) return { source: 0, destination: 0 };
+  if (fragment && (protocol !== UDP || later)) return { source: 0, destination: 0 };
   if (protocol === TCP || protocol === UDP || protocol === SCTP || protocol === UDP_LITE) {
     if (available < 4) return undefined;
     return { source: memory.n16(header), destination: memory.n16(header + 2) };

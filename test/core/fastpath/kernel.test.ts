@@ -527,22 +527,49 @@ async function flows(t: Test, create: Create): Promise<void> {
 
   await t.test('gives all fragments of a packet one flow without ports', async (t) => {
     const asked: Flow[] = [];
-    const policy: PacketPolicy = {
-      ...forwardAll,
-      outbound: (flow) => (asked.push(flow), { type: 'forward', peer: 0 }),
-    };
-    const station = connected(create, { policy });
-    const later = fragment(udp());
-    later[6] = 0;
-    later[7] = 20;
-    station.read(plainRead(fragment(udp())), plainRead(later), plainRead(udp()));
+    const station = connected(create, { policy: recording(asked) });
+    const first = fragment(tcp());
+    station.read(plainRead(first), plainRead(laterFragment(tcp(), 20)), plainRead(tcp()));
     t.same(
       asked.map(({ isFragment, sourcePort }) => ({ isFragment, sourcePort })),
       [
         { isFragment: true, sourcePort: 0 },
-        { isFragment: false, sourcePort: 5000 },
+        { isFragment: false, sourcePort: 40_000 },
       ],
     );
+  });
+
+  await t.test('shows the ports of UDP in the first of its fragments alone', async (t) => {
+    const first = { isFragment: true, protocol: 17, sourcePort: 5000, destinationPort: 6000 };
+    const later = { isFragment: true, protocol: 17, sourcePort: 0, destinationPort: 0 };
+    for (const reads of [
+      [fragment(udp()), laterFragment(udp(), 20), laterFragment(udp(), 1)],
+      [0x0001, 20 << 3, (1 << 3) | 1].map((position) => ipv6Fragment(udp(V6), position)),
+    ]) {
+      const asked: Flow[] = [];
+      const station = connected(create, { policy: recording(asked) });
+      station.read(...reads.map(plainRead));
+      t.match(asked, [first, later]);
+      t.equal(asked.length, 2);
+    }
+  });
+
+  await t.test('takes a first fragment that hides its ports for malformed', async (t) => {
+    const asked: Flow[] = [];
+    const station = connected(create, { policy: recording(asked) });
+    const tiny = ipv6Fragment(udp(V6).subarray(0, 42), 1);
+    station.read(plainRead(tiny));
+    t.equal(asked.length, 0);
+    t.same(station.path.drops, { 'malformed-packet': 1 });
+  });
+
+  await t.test('shows what follows the fragment header, whatever comes behind', async (t) => {
+    const asked: Flow[] = [];
+    const station = connected(create, { policy: recording(asked) });
+    const options = Uint8Array.of(17, 0, 1, 4, 0, 0, 0, 0);
+    const packet = joined(udp(V6).subarray(0, 40), options, udp(V6).subarray(40)).with(6, 60);
+    station.read(plainRead(ipv6Fragment(packet, 1)));
+    t.match(asked, [{ isFragment: true, protocol: 60, destinationPort: 0 }]);
   });
 
   await t.test('finds the ports behind IPv6 extension headers', async (t) => {
@@ -780,6 +807,26 @@ function ping(id: number): Uint8Array {
 
 function corrupted(packet: Uint8Array): Uint8Array {
   return packet.with(packet.length - 1, (packet.at(-1) ?? 0) ^ 0xff);
+}
+
+function recording(asked: Flow[]): PacketPolicy {
+  return { ...forwardAll, outbound: (flow) => (asked.push(flow), { type: 'forward', peer: 0 }) };
+}
+
+/** The packet with a fragment header behind its IPv6 header: position is offset << 3 | more. */
+function ipv6Fragment(packet: Uint8Array, position: number): Uint8Array {
+  const header = Uint8Array.of(packet[6] ?? 0, 0, position >> 8, position, 0, 0, 0, 9);
+  const fragment = joined(packet.subarray(0, 40).with(6, 44), header, packet.subarray(40));
+  new DataView(fragment.buffer).setUint16(4, fragment.length - 40);
+  return fragment;
+}
+
+/** The packet as the last fragment of one; the offset counts units of 8 bytes. */
+function laterFragment(packet: Uint8Array, offset: number): Uint8Array {
+  const last = packet.slice();
+  last[6] = offset >> 8;
+  last[7] = offset;
+  return last;
 }
 
 /** The packet as the first fragment of one. */
