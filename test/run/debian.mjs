@@ -32,7 +32,11 @@ const needed = [
   { debian: 'strace', proof: 'strace', use: 'system calls per packet' },
   { debian: 'jq', proof: 'jq', use: 'reads log lines as an operator would' },
   { debian: 'curl', proof: 'curl', use: 'the metrics endpoint' },
-  { debian: 'python3-aioice', proof: '/usr/lib/python3/dist-packages/aioice', use: 'interoperability: ICE' },
+  {
+    debian: 'python3-aioice',
+    proof: '/usr/lib/python3/dist-packages/aioice',
+    use: 'interoperability: ICE',
+  },
   { debian: 'busybox', proof: 'busybox', use: "init scripts run under OpenWrt's shell" },
   { debian: 'gcc', proof: 'gcc', use: 'the native file for this machine' },
   { debian: 'libc6-dev', proof: '/usr/include/stdint.h', use: 'headers of the native file' },
