@@ -39,6 +39,14 @@ export const MOST_PEERS = 4096;
 /** Sessions that one peer can have at once. Divides 256, so that the low bits of an index are its slot. */
 export const SESSION_SLOTS = 4;
 
+/**
+ * REKEY_ATTEMPT_TIME of peers whose path ICE finds. The attempt begins when ICE nominates a pair, so the
+ * path has just been checked: silence soon means that the peer is gone, or has other keys. More than the
+ * time after which ICE gives a path up, so that a path that broke is not taken for keys that differ; and
+ * enough for three initiations.
+ */
+export const ICE_REKEY_ATTEMPT_TIME: Millis = 15_000;
+
 /** Upper end of the random delay that keeps two peers from initiating in step. */
 export const REKEY_TIMEOUT_JITTER: Millis = 333;
 /** Age at which received data makes the initiator replace a session that it does not send with. */

@@ -50,6 +50,11 @@ export class Timers {
     this.#table.clear('give-up-handshake');
   }
 
+  /** All sessions and the attempt were ended; the persistent keepalive rests until something is sent. */
+  onSessionsEnded(): void {
+    for (const name of TIMERS) this.#table.clear(name);
+  }
+
   /** The first of the sessions reaches its age at `at`; there is none where it is `undefined`. */
   onSessionsChanged(at: Instant | undefined): void {
     if (at === undefined) this.#table.clear('expire-session');

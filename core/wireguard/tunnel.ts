@@ -343,6 +343,15 @@ export class Tunnel {
     this.#tryThere(now);
   }
 
+  /** Ends all sessions and the attempt, as if there had been none; what was seen is refused for ever. */
+  endSessions(): void {
+    this.#endAttempt();
+    this.#isWanted = false;
+    this.#handshakeSentAt = undefined;
+    this.#drop(this.#sessions.takeAll());
+    this.#timers.onSessionsEnded();
+  }
+
   /** Takes another key pair of ours: all sessions end, and the next one may begin at once. */
   setOwnKeys(keys: KeyPair, staticStatic: Uint8Array | undefined): void {
     this.close();

@@ -194,6 +194,15 @@ export class Wireguard {
     this.#with(peer, now, (tunnel) => tunnel.requestHandshake(now));
   }
 
+  /**
+   * Ends all sessions and the attempt of a peer, because it said that it goes: no timer of them fires, no
+   * failure is reported, and the next handshake may begin at once. Initiations that were seen stay seen.
+   * The persistent keepalive rests until then.
+   */
+  endSessions(peer: PeerIndex, now: Instant): void {
+    this.#with(peer, now, (tunnel) => tunnel.endSessions());
+  }
+
   pollTransmit(): WireguardTransmit | undefined {
     return this.#outputs.nextTransmit();
   }

@@ -371,6 +371,14 @@ export function createPair(
   return { network, left, right };
 }
 
+/** Gives a changed message a valid mac1, which anyone who knows the public key can do. */
+export function withMac1(message: Uint8Array, receiver: Uint8Array): Uint8Array {
+  const bytes = message.slice();
+  const key = crypto.blake2s.hash(new TextEncoder().encode('mac1----'), receiver);
+  bytes.set(crypto.blake2s.mac(key, bytes.subarray(0, -32)), bytes.length - 32);
+  return bytes;
+}
+
 export const TO_RIGHT = 7;
 export const TO_LEFT = 9;
 

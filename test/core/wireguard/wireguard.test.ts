@@ -17,6 +17,7 @@ import {
   TO_LEFT,
   TO_RIGHT,
   UNIX_MS,
+  withMac1,
   type Link,
 } from './network.ts';
 
@@ -602,14 +603,6 @@ function drain(wireguard: Wireguard): { transmits: number; events: WireguardEven
     if (event === undefined) return { transmits, events };
     events.push(event);
   }
-}
-
-/** Gives a changed message a valid mac1, which anyone who knows the public key can do. */
-function withMac1(message: Uint8Array, receiver: Uint8Array): Uint8Array {
-  const bytes = message.slice();
-  const key = crypto.blake2s.hash(new TextEncoder().encode('mac1----'), receiver);
-  bytes.set(crypto.blake2s.mac(key, bytes.subarray(0, -32)), bytes.length - 32);
-  return bytes;
 }
 
 function countingCrypto() {
