@@ -1,0 +1,50 @@
+import { readUint16, writeUint16 } from '../packet/big-endian.ts';
+import { BugError } from '../sansio/outcome.ts';
+import { FrameAssembler, type Framing } from './frame-assembler.ts';
+
+/**
+ * Datagrams in a stream as RFC 4571 §2 frames them, which ICE-TCP uses (RFC 6544 §3):
+ *
+ *     { length u16, datagram[length] }
+ *
+ * An empty frame carries nothing and is skipped. Any bytes are frames, so this stream never breaks; what
+ * is no datagram of ours is seen by whoever reads it.
+ */
+export class StreamFraming {
+  readonly #assembler = new FrameAssembler(RFC4571);
+
+  get isBroken(): boolean {
+    return this.#assembler.isBroken;
+  }
+
+  /** Lends the next bytes, until `next` has returned `undefined`, which must come before the next push. */
+  push(bytes: Uint8Array): void {
+    this.#assembler.push(bytes);
+  }
+
+  /** Returns the next datagram, lent until the next push. */
+  next(): Uint8Array | undefined {
+    for (;;) {
+      const frame = this.#assembler.next();
+      if (frame === undefined) return undefined;
+      if (frame.length > LENGTH_FIELD) return frame.subarray(LENGTH_FIELD);
+    }
+  }
+}
+
+/** Returns a copy of the datagram, up to 65535 bytes, with its length in front. */
+export function frame(payload: Uint8Array): Uint8Array {
+  if (payload.length > 0xffff) throw new BugError(`frame of ${payload.length} bytes`);
+  const framed = new Uint8Array(LENGTH_FIELD + payload.length);
+  writeUint16(framed, 0, payload.length);
+  framed.set(payload, LENGTH_FIELD);
+  return framed;
+}
+
+const LENGTH_FIELD = 2;
+
+const RFC4571: Framing = {
+  headerLength: LENGTH_FIELD,
+  measure: (start) =>
+    start.length < LENGTH_FIELD ? undefined : LENGTH_FIELD + readUint16(start, 0),
+};

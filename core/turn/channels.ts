@@ -1,0 +1,149 @@
+import type { SocketAddress } from '../net/socket-address.ts';
+import type { Deadline } from '../sansio/agent.ts';
+import { ExpiringMap } from '../sansio/expiring-map.ts';
+import { after, elapsed, type Instant, type Millis } from '../sansio/instant.ts';
+import { FIRST_CHANNEL, LAST_CHANNEL } from './channel-data.ts';
+
+/** Channels of one allocation, those counted in whose numbers must rest. A full table takes no more peers. */
+export const MOST_CHANNELS = 1_024;
+
+/**
+ * - `waiting` for an allocation;
+ * - `binding`: the first request is under way, and data are sent in the hope that it will succeed;
+ * - `bound`; `rebinding` while that is prolonged;
+ * - `idle`: nobody used it, so it is not prolonged and may be over at the server;
+ * - `refused`.
+ */
+export type ChannelState = 'waiting' | 'binding' | 'bound' | 'rebinding' | 'idle' | 'refused';
+
+export interface Channel {
+  readonly number: number;
+  readonly peer: SocketAddress;
+  readonly state: ChannelState;
+}
+
+/**
+ * Which channel is whose, and when it has to be bound again.
+ *
+ * A number stays with its peer for 15 min after it was last bound: 10 that a binding lasts, and 5 in
+ * which it must not go to another peer (RFC 8656 §12). Until then the peer gets the same number again,
+ * which a server allows at any time.
+ *
+ * Deviation from the 5 min that others take to prolong a binding: a binding makes a permission, which
+ * lasts 5 min (§9), and a server may drop the channel with it. So it is prolonged after 4.
+ */
+export class Channels {
+  readonly #byPeer = new Map<SocketAddress, Entry>();
+  /** Each expires when something is to be decided about it. */
+  readonly #byNumber = new ExpiringMap<number, Entry>(MOST_CHANNELS, 'channel');
+  #nextNumber = FIRST_CHANNEL;
+
+  /** Returns the channel of the peer, making one if need be; `undefined` when there are too many. */
+  to(peer: SocketAddress, now: Instant): Channel | undefined {
+    const existing = this.#byPeer.get(peer);
+    if (existing !== undefined) {
+      existing.usedAt = now;
+      if (existing.state === 'refused' && elapsed(existing.since, now) >= REFUSAL_TIME) {
+        this.#change(existing, 'waiting', now);
+      }
+      return existing;
+    }
+    if (this.#byNumber.size >= MOST_CHANNELS) return undefined;
+    const number = this.#freeNumber();
+    const entry: Entry = { number, peer, state: 'waiting', since: now, usedAt: now };
+    this.#byPeer.set(peer, entry);
+    this.#change(entry, 'waiting', now);
+    return entry;
+  }
+
+  get(number: number): Channel | undefined {
+    return this.#byNumber.get(number);
+  }
+
+  handleTraffic(number: number, now: Instant): void {
+    const entry = this.#byNumber.get(number);
+    if (entry !== undefined) entry.usedAt = now;
+  }
+
+  /** A request to bind it is under way. */
+  onBinding(number: number, now: Instant): void {
+    const entry = this.#byNumber.get(number);
+    if (entry === undefined) return;
+    const isKnown = entry.state === 'bound' || entry.state === 'idle';
+    this.#change(entry, isKnown ? 'rebinding' : 'binding', now);
+  }
+
+  onBound(number: number, now: Instant): void {
+    const entry = this.#byNumber.get(number);
+    if (entry !== undefined) this.#change(entry, 'bound', now);
+  }
+
+  onRefused(number: number, now: Instant): void {
+    const entry = this.#byNumber.get(number);
+    if (entry !== undefined) this.#change(entry, 'refused', now);
+  }
+
+  /** The allocation is gone, and with it every binding. Those in use wait for the next. */
+  onAllocationLost(now: Instant): void {
+    for (const [, entry] of this.#byNumber.entries()) {
+      if (entry.state !== 'idle' && entry.state !== 'refused') this.#change(entry, 'waiting', now);
+    }
+  }
+
+  waiting(): readonly Channel[] {
+    return [...this.#byPeer.values()].filter(({ state }) => state === 'waiting');
+  }
+
+  /** Forgets what is over and returns the channels that are to be bound again. */
+  handleTimeout(now: Instant): readonly Channel[] {
+    const toRebind: Channel[] = [];
+    for (const [, entry] of this.#byNumber.handleTimeout(now)) {
+      if (entry.state === 'bound' && entry.usedAt > entry.since) {
+        this.#change(entry, 'bound', now);
+        toRebind.push(entry);
+      } else if (entry.state === 'bound' && elapsed(entry.since, now) < REST_AFTER) {
+        this.#change(entry, 'idle', entry.since);
+      } else {
+        this.#byPeer.delete(entry.peer);
+      }
+    }
+    return toRebind;
+  }
+
+  clear(): void {
+    for (const [number] of this.#byNumber.entries()) this.#byNumber.delete(number);
+    this.#byPeer.clear();
+  }
+
+  pollTimeout(): Deadline | undefined {
+    return this.#byNumber.pollTimeout();
+  }
+
+  #change(entry: Entry, state: ChannelState, since: Instant): void {
+    entry.state = state;
+    entry.since = since;
+    const time = state === 'bound' ? PROLONG_AFTER : REST_AFTER;
+    this.#byNumber.set(entry.number, entry, after(since, time), 0);
+  }
+
+  /** Numbers are taken in turn, so that one which was given up rests as long as can be. */
+  #freeNumber(): number {
+    for (;;) {
+      const number = this.#nextNumber;
+      this.#nextNumber = number === LAST_CHANNEL ? FIRST_CHANNEL : number + 1;
+      if (!this.#byNumber.has(number)) return number;
+    }
+  }
+}
+
+interface Entry extends Channel {
+  state: ChannelState;
+  /** When it came into this state; of an idle one, when it was last bound. */
+  since: Instant;
+  usedAt: Instant;
+}
+
+const PROLONG_AFTER: Millis = 4 * 60_000;
+const REST_AFTER: Millis = 15 * 60_000;
+/** A peer that was refused is not asked for again before this has passed. */
+const REFUSAL_TIME: Millis = 5 * 60_000;
