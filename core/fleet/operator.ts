@@ -86,7 +86,11 @@ export class DeviceObserver {
 
   handleMessage(topic: string, message: Uint8Array): Observation {
     const parsed = parseTopic(topic);
-    if (parsed === undefined || parsed.fleet !== this.#fleet || parsed.kind === 'desired') {
+    if (parsed === undefined || parsed.fleet !== this.#fleet) {
+      return { type: 'ignored', topic, why: 'other-topic' };
+    }
+    // What an operator wrote, and what is sealed between devices.
+    if (parsed.kind === 'desired' || parsed.kind === 'signal') {
       return { type: 'ignored', topic, why: 'other-topic' };
     }
     if (message.length === 0) return { type: 'ignored', topic, why: 'empty' };
