@@ -1,149 +1,538 @@
-import type { SocketAddress } from '../net/socket-address.ts';
-import type { Deadline } from '../sansio/agent.ts';
-import type { Crypto } from '../sansio/crypto.ts';
-import type { Instant, Millis } from '../sansio/instant.ts';
-import { BugError } from '../sansio/outcome.ts';
+/**
+ * The ICE agent of one peer, for one component (RFC 8445), trickled (RFC 8838), without policy: it forms
+ * pairs, checks them and answers checks. The owner selects among the valid pairs (`nominate`, controlling
+ * side), asks for liveness checks (`probe`) and decides what silence means.
+ *
+ * A pair waits, is in progress, and is then valid or failed. Checks leave one each CHECK_PACING, the first
+ * in the call that made its pair; an unanswered one is repeated until ICE_TIMEOUT after its pair was made.
+ * A check of the peer revives a failed pair, which is how two sides meet that start at different times. With
+ * no pair valid and none tried any more the agent says `failed` and goes on answering.
+ *
+ * Credentials are known from the start and stay, so the peer's checks may come before its candidates do, and
+ * before ours are known to it. Nothing that does not authenticate changes any state, nor is it answered: the
+ * sources of datagrams are forged, and an error answer would go to whom a third party pleases.
+ *
+ * Deviations from RFC 8445: reflexive local candidates exist for signalling only, so no pairs are pruned to
+ * their base and no new ones come out of mapped addresses (§7.2.5.3.1): what leaves, leaves from the base.
+ * An answer from another address than was asked is ignored and fails no pair (§7.2.5.2.1): who sees a check
+ * could end its pair that way. The controlling side may nominate again (§8.1.1): the newest nomination counts.
+ */
+import { ipFamily } from '../net/ip-address.ts';
+import { socketAddressIp, type SocketAddress } from '../net/socket-address.ts';
+import { sooner, type Deadline } from '../sansio/agent.ts';
+import { BoundedQueue } from '../sansio/bounded-queue.ts';
+import { after, elapsed, type Instant } from '../sansio/instant.ts';
 import type { Random } from '../sansio/random.ts';
 import type { ReceivedStun } from '../stun/message.ts';
+import {
+  encodeAnswer,
+  isAuthenticAnswer,
+  isAuthenticRequest,
+  type BindingContext,
+} from './binding.ts';
 import type { Candidate } from './candidate.ts';
+import { CheckList } from './check-list.ts';
+import { Checks } from './checks.ts';
+import {
+  CHECK_PACING,
+  EVENT_LIMIT,
+  FIRST_RETRANSMISSION,
+  ICE_TIMEOUT,
+  PEER_REFLEXIVE_LIMIT,
+  TRANSMIT_LIMIT,
+  WITHDRAWN_LIFETIME,
+} from './constants.ts';
+import type { IceDropReason, IceEvent, IceTransmit } from './outputs.ts';
+import {
+  canPair,
+  FAILED,
+  isBeingTried,
+  noteAnswer,
+  pairIdOf,
+  validPairOf,
+  validState,
+  WAITING,
+  type BaseId,
+  type Check,
+  type LocalCandidate,
+  type Pair,
+  type PairId,
+  type RemoteCandidate,
+  type ValidPair,
+} from './pair.ts';
+import { RemoteCandidates } from './remote-candidates.ts';
+import { otherRole, settleRole, type IceRole } from './role.ts';
 
-/**
- * Where datagrams of a candidate really leave from (RFC 8445 §4 "base"), named by the owner of the
- * sockets: `udp 192.0.2.1`, `relay eu 4`, `stream`. A pair is one base and one remote address.
- */
-export type BaseId = string;
+export type { IceCredentials } from './binding.ts';
+export { ICE_TIMEOUT } from './constants.ts';
+export type { IceDropReason, IceEvent, IceTransmit } from './outputs.ts';
+export type { BaseId, PairId, ValidPair } from './pair.ts';
+export type { IceRole } from './role.ts';
 
-export interface IceCredentials {
-  readonly usernameFragment: string;
-  readonly password: string;
-}
-
-export interface IceOptions {
-  readonly role: 'controlling' | 'controlled';
-  readonly local: IceCredentials;
-  readonly remote: IceCredentials;
+export interface IceOptions extends BindingContext {
+  readonly role: IceRole;
   readonly random: Random;
-  readonly crypto: Pick<Crypto, 'hmacSha1'>;
 }
 
-export interface IceTransmit {
-  readonly base: BaseId;
-  readonly to: SocketAddress;
-  readonly payload: Uint8Array;
-}
-
-export interface PairId {
-  readonly base: BaseId;
-  readonly remote: SocketAddress;
-}
-
-/** A pair on which a check of ours was answered. */
-export interface ValidPair extends PairId {
-  readonly local: Candidate;
-  readonly remoteCandidate: Candidate;
-  /** Smoothed round trip of checks. */
-  readonly rtt: Millis;
-  /** When an answer to a check of ours, or an authentic check of the peer, last came on it. */
-  readonly heardAt: Instant;
-  /** When an answer to a check of ours last came on it: both directions work. */
-  readonly answeredAt: Instant;
-}
-
-export type IceEvent =
-  /** A check of ours was answered on a pair that was not valid before. */
-  | { readonly type: 'pair-valid'; readonly pair: ValidPair }
-  /** Every later answer to a check or probe. */
-  | { readonly type: 'pair-answered'; readonly pair: ValidPair }
-  /** Controlled: the peer nominates this pair, told with each nominating check; it is valid. */
-  | { readonly type: 'nominated'; readonly pair: ValidPair }
-  /** The pair is no more: refused (403), base gone, remote candidate gone and silent. */
-  | { readonly type: 'pair-gone'; readonly pair: PairId }
-  /** No check was answered for ICE_TIMEOUT, and no pair is valid. Told once per start. */
-  | { readonly type: 'failed' };
-
-/**
- * The ICE agent of one peer (RFC 8445, trickled as in RFC 8838), without policy: it forms pairs, checks
- * them, answers checks. The owner selects among valid pairs (`nominate`, controlling side) and asks for
- * liveness probes (`probe`). Full file comment by its author.
- */
 export class IceAgent {
-  constructor(_options: IceOptions, _now: Instant) {
-    throw new BugError('not written');
+  readonly #options: IceOptions;
+  readonly #locals: LocalCandidate[] = [];
+  readonly #remotes = new RemoteCandidates();
+  readonly #checkList = new CheckList();
+  readonly #checks: Checks;
+  readonly #transmits = new BoundedQueue<IceTransmit>(TRANSMIT_LIMIT, 'oldest');
+  readonly #events = new BoundedQueue<IceEvent>(EVENT_LIMIT, 'oldest');
+  readonly #drops: Record<IceDropReason, number> = {
+    'request-not-authentic': 0,
+    'request-to-unknown-base': 0,
+    'answer-unexpected': 0,
+    'answer-not-authentic': 0,
+    'answer-from-elsewhere': 0,
+  };
+  #role: IceRole;
+  /** Controlling: the pair whose checks nominate. Controlled: one that is nominated and not valid yet. */
+  #nominated: Pair | undefined;
+  /** Before this the agent does not fail, even if there is nothing to try. */
+  #hopesUntil: Instant;
+  #hasFailed = false;
+  #nextCheckAt: Instant;
+  #lastCallAt: Instant;
+  #deadline: Deadline | undefined;
+
+  /** Starts: `failed` comes ICE_TIMEOUT from here at the earliest. */
+  constructor(options: IceOptions, now: Instant) {
+    this.#options = options;
+    this.#role = options.role;
+    this.#checks = new Checks(options);
+    this.#hopesUntil = after(now, ICE_TIMEOUT);
+    this.#nextCheckAt = now;
+    this.#lastCallAt = now;
+    this.#advance(now);
   }
 
-  get role(): 'controlling' | 'controlled' {
-    throw new BugError('not written');
+  /** Our role; it differs from the one in the options after a role conflict (RFC 8445 §7.3.1.1). */
+  get role(): IceRole {
+    return this.#role;
   }
 
-  /** Begins (again): all pairs waiting, ICE_TIMEOUT counts from here. Candidates stay. */
-  restart(_now: Instant): void {
-    throw new BugError('not written');
+  get drops(): Readonly<Record<IceDropReason, number>> {
+    return this.#drops;
   }
 
-  /** Adds a local candidate on a base; a reflexive one shares the base of its host and makes no pairs. */
-  addLocalCandidate(_candidate: Candidate, _base: BaseId, _now: Instant): void {
-    throw new BugError('not written');
+  /** Begins (again): all pairs waiting, none valid or nominated. Candidates stay. Tells no `pair-gone`. */
+  restart(now: Instant): void {
+    this.#nominated = undefined;
+    this.#hasFailed = false;
+    this.#hopesUntil = after(now, ICE_TIMEOUT);
+    for (const pair of this.#checkList.pairs) this.#beginAnew(pair, now);
+    this.#advance(now);
+  }
+
+  /**
+   * Adds a local candidate on a base. A reflexive one makes no pairs, as its checks leave from the base of
+   * its host candidate; and there is one candidate for each base, address and direction.
+   */
+  addLocalCandidate(candidate: Candidate, base: BaseId, now: Instant): void {
+    if (candidate.type === 'srflx' || candidate.type === 'prflx') return;
+    const isKnown = this.#locals.some(
+      (known) =>
+        known.base === base &&
+        known.candidate.address === candidate.address &&
+        directionOf(known.candidate) === directionOf(candidate),
+    );
+    if (isKnown) return;
+    const local = { candidate, base };
+    this.#locals.push(local);
+    for (const remote of this.#remotes.all) {
+      if (remote.origin !== 'withdrawn') this.#pairUp(local, remote, now);
+    }
+    this.#advance(now);
   }
 
   /** The base is gone, with its candidates and pairs. */
-  removeBase(_base: BaseId, _now: Instant): void {
-    throw new BugError('not written');
+  removeBase(base: BaseId, now: Instant): void {
+    for (let i = this.#locals.length - 1; i >= 0; i--) {
+      if (this.#locals[i]?.base === base) this.#locals.splice(i, 1);
+    }
+    for (const pair of this.#checkList.pairs.slice()) {
+      if (pair.local.base === base) this.#removePair(pair, now);
+    }
+    this.#advance(now);
   }
 
   /** Takes the complete list; unknown ones are paired, missing ones dropped unless their pair answers. */
-  setRemoteCandidates(_candidates: readonly Candidate[], _now: Instant): void {
-    throw new BugError('not written');
+  setRemoteCandidates(candidates: readonly Candidate[], now: Instant): void {
+    for (const remote of this.#remotes.setSignalled(candidates)) {
+      for (const local of this.#locals) this.#pairUp(local, remote, now);
+    }
+    this.#advance(now);
   }
 
   /** A STUN binding message that came on a base. Anything that does not authenticate changes nothing. */
-  handleStun(
-    _received: {
-      readonly message: ReceivedStun;
-      readonly base: BaseId;
-      readonly from: SocketAddress;
-    },
-    _now: Instant,
-  ): void {
-    throw new BugError('not written');
+  handleStun(received: ReceivedBinding, now: Instant): void {
+    const { message } = received;
+    if (message.method !== 'binding' || message.class === 'indication') return;
+    const refusal =
+      message.class === 'request'
+        ? this.#handleRequest(received, now)
+        : this.#handleAnswer(received, now);
+    if (refusal === undefined) this.#advance(now);
+    else this.#drops[refusal]++;
   }
 
   /** Controlling: sends one nominating check on a valid pair; all later checks on it nominate too. */
-  nominate(_pair: PairId, _now: Instant): void {
-    throw new BugError('not written');
+  nominate(id: PairId, now: Instant): void {
+    const pair = this.#checkList.find(id.base, id.remote);
+    if (this.#role !== 'controlling' || pair?.state.type !== 'valid') return;
+    this.#nominated = pair;
+    this.#sendCheck(pair, now, false);
+    this.#advance(now);
   }
 
-  /** Sends one check on a pair, not repeated. Its answer shows as `pair-answered`. */
-  probe(_pair: PairId, _now: Instant): void {
-    throw new BugError('not written');
+  /** Sends one check on a pair, at once, not repeated. Its answer shows as `pair-answered`. */
+  probe(id: PairId, now: Instant): void {
+    const pair = this.#checkList.find(id.base, id.remote);
+    if (pair === undefined) return;
+    this.#sendCheck(pair, now, false);
+    this.#advance(now);
   }
 
-  /** Forgets that the pair is valid; it is checked again as if it were new. */
-  invalidate(_pair: PairId, _now: Instant): void {
-    throw new BugError('not written');
+  /** Forgets that the pair is valid or failed; it is checked again as if it were new. Tells no event. */
+  invalidate(id: PairId, now: Instant): void {
+    const pair = this.#checkList.find(id.base, id.remote);
+    if (pair === undefined) return;
+    if (this.#nominated === pair) this.#nominated = undefined;
+    this.#beginAnew(pair, now);
+    this.#advance(now);
   }
 
   validPairs(): readonly ValidPair[] {
-    throw new BugError('not written');
+    const valid: ValidPair[] = [];
+    for (const pair of this.#checkList.pairs) {
+      if (pair.state.type === 'valid') valid.push(validPairOf(pair, pair.state));
+    }
+    return valid;
   }
 
   /** Whether this transaction id is of a check of ours that awaits its answer. */
-  owns(_transactionId: Uint8Array): boolean {
-    throw new BugError('not written');
+  owns(transactionId: Uint8Array): boolean {
+    return this.#checks.find(transactionId) !== undefined;
   }
 
-  handleTimeout(_now: Instant): void {
-    throw new BugError('not written');
+  handleTimeout(now: Instant): void {
+    this.#advance(now);
   }
 
   pollTransmit(): IceTransmit | undefined {
-    throw new BugError('not written');
+    return this.#transmits.shift();
   }
 
   pollEvent(): IceEvent | undefined {
-    throw new BugError('not written');
+    return this.#events.shift();
   }
 
   pollTimeout(): Deadline | undefined {
-    throw new BugError('not written');
+    const hasOutput = this.#transmits.length > 0 || this.#events.length > 0;
+    return hasOutput ? { at: this.#lastCallAt, reason: 'output' } : this.#deadline;
   }
+
+  /** Does what is due. However late it is called, at most one check leaves. */
+  #advance(now: Instant): void {
+    this.#checks.expire(now);
+    for (const pair of this.#checkList.pairs) {
+      if (isBeingTried(pair) && pair.triedUntil <= now) this.#fail(pair);
+    }
+    this.#dropWithdrawn(now);
+    if (now >= this.#nextCheckAt) this.#checkNext(now);
+    if (this.#hopesUntil <= now && !this.#hasFailed && !this.#hasHope()) {
+      this.#hasFailed = true;
+      this.#events.push({ type: 'failed' });
+    }
+    this.#lastCallAt = now;
+    this.#deadline = this.#nextDeadline();
+  }
+
+  #hasHope(): boolean {
+    return this.#checkList.pairs.some((pair) => pair.state.type !== 'failed');
+  }
+
+  #nextDeadline(): Deadline | undefined {
+    let deadline = sooner(this.#checkList.deadline(this.#nextCheckAt), this.#checks.pollTimeout());
+    for (const pair of this.#checkList.pairs) {
+      if (pair.remote.origin !== 'withdrawn' || pair.heardAt === undefined) continue;
+      const at = after(pair.heardAt, WITHDRAWN_LIFETIME);
+      deadline = sooner(deadline, { at, reason: 'withdrawn candidate goes' });
+    }
+    if (this.#hasFailed || this.#hasHope()) return deadline;
+    return sooner(deadline, { at: this.#hopesUntil, reason: 'failed' });
+  }
+
+  #checkNext(now: Instant): void {
+    const triggered = this.#checkList.takeTriggered();
+    const pair = triggered ?? this.#checkList.highestWaiting(this.#role);
+    const repeated = this.#checkList.firstRetransmission();
+    if (pair !== undefined) {
+      const check = this.#sendCheck(pair, now, triggered !== undefined);
+      pair.state = { type: 'in-progress', check };
+    } else if (repeated !== undefined && repeated.retransmitAt <= now) {
+      this.#checks.repeat(repeated, now);
+      this.#transmit(repeated);
+    } else return;
+    this.#nextCheckAt = after(now, CHECK_PACING);
+  }
+
+  #sendCheck(pair: Pair, now: Instant, isTriggered: boolean): Check {
+    const role = this.#role;
+    const nominates = role === 'controlling' && this.#nominated === pair;
+    const check = this.#checks.start(pair, { role, nominates, isTriggered }, now);
+    this.#transmit(check);
+    return check;
+  }
+
+  #transmit({ pair, payload }: Check): void {
+    const { base, remote } = pairIdOf(pair);
+    this.#transmits.push({ base, to: remote, payload });
+  }
+
+  #handleRequest(received: ReceivedBinding, now: Instant): IceDropReason | undefined {
+    const { message, base, from } = received;
+    if (!isAuthenticRequest(message, this.#options)) return 'request-not-authentic';
+    const local = this.#localFor(base, from);
+    if (local === undefined) return 'request-to-unknown-base';
+
+    const { priority, useCandidate } = message.attributes;
+    const answer = (content: Parameters<typeof encodeAnswer>[1]) => {
+      const payload = encodeAnswer(message, content, this.#options);
+      this.#transmits.push({ base, to: from, payload });
+      return undefined;
+    };
+    const unknown = message.unknownRequired;
+    if (unknown.length > 0) return answer({ class: 'error', code: 420, unknown });
+    if (priority === undefined) return answer({ class: 'error', code: 400 });
+    const settled = settleRole(this.#role, this.#checks.tieBreaker, message.attributes);
+    if (settled === 'conflict') return answer({ class: 'error', code: 487 });
+    if (settled === 'switch') this.#switchRole();
+    answer({ class: 'success', from });
+
+    const pair = this.#checkList.find(base, from) ?? this.#pairHeard(local, from, priority, now);
+    if (pair === undefined) return undefined;
+    pair.heardAt = now;
+    if (pair.state.type !== 'valid') this.#trigger(pair, now);
+    if (useCandidate === true && this.#role === 'controlled') this.#handleNomination(pair);
+    return undefined;
+  }
+
+  /** Returns what stands for a base to a remote address. Who calls us on a stream came to a passive one. */
+  #localFor(base: BaseId, remote: SocketAddress): LocalCandidate | undefined {
+    const known = this.#checkList.find(base, remote);
+    if (known !== undefined) return known.local;
+    const family = ipFamily(socketAddressIp(remote));
+    const suitable = this.#locals.filter((local) => {
+      return local.base === base && ipFamily(socketAddressIp(local.candidate.address)) === family;
+    });
+    return suitable.find(({ candidate }) => directionOf(candidate) !== 'active') ?? suitable[0];
+  }
+
+  #switchRole(): void {
+    this.#role = otherRole(this.#role);
+    this.#nominated = undefined;
+  }
+
+  /** Makes the pair on which the peer was heard, with a peer-reflexive candidate unless it is known. */
+  #pairHeard(
+    local: LocalCandidate,
+    from: SocketAddress,
+    priority: number,
+    now: Instant,
+  ): Pair | undefined {
+    const { transport } = local.candidate;
+    let remote = this.#remotes.find(transport, from);
+    if (remote === undefined) {
+      this.#makeRoomForPeerReflexive();
+      remote = this.#remotes.addPeerReflexive(local.candidate, from, priority);
+    } else if (remote.origin === 'withdrawn') {
+      remote.origin = 'peer-reflexive';
+    }
+    return this.#addPair(local, remote, now);
+  }
+
+  /** A copy of an authentic check is one from wherever it is sent, so an unproven one replaces no valid pair. */
+  #makeRoomForPeerReflexive(): void {
+    const unproven = this.#remotes.all.filter((remote) => {
+      return remote.origin === 'peer-reflexive' && !this.#hasValidPair(remote);
+    });
+    const [oldest] = unproven;
+    if (oldest === undefined || unproven.length < PEER_REFLEXIVE_LIMIT) return;
+    for (const pair of this.#checkList.of(oldest)) this.#forget(pair);
+    this.#remotes.remove(oldest);
+  }
+
+  #hasValidPair(remote: RemoteCandidate): boolean {
+    return this.#checkList.of(remote).some((pair) => pair.state.type === 'valid');
+  }
+
+  /** RFC 8445 §7.3.1.4. */
+  #trigger(pair: Pair, now: Instant): void {
+    switch (pair.state.type) {
+      case 'valid':
+        return;
+      case 'in-progress': {
+        // Once the peer has sent, our next check passes its NAT. But two sides that answer checks with
+        // checks for as long as the answers are lost must not do so at the speed of the network.
+        const { isTriggered, sentAt } = pair.state.check;
+        if (isTriggered && elapsed(sentAt, now) < FIRST_RETRANSMISSION) return;
+        break;
+      }
+      case 'failed':
+        pair.triedUntil = after(now, ICE_TIMEOUT);
+        break;
+      case 'waiting':
+        break;
+    }
+    pair.state = WAITING;
+    this.#checkList.trigger(pair);
+  }
+
+  /** RFC 8445 §7.3.1.5: at once on a valid pair, else when it is. */
+  #handleNomination(pair: Pair): void {
+    if (pair.state.type === 'valid') {
+      this.#nominated = undefined;
+      this.#events.push({ type: 'nominated', pair: validPairOf(pair, pair.state) });
+    } else {
+      this.#nominated = pair;
+    }
+  }
+
+  #handleAnswer(received: ReceivedBinding, now: Instant): IceDropReason | undefined {
+    const { message, base, from } = received;
+    const check = this.#checks.find(message.transactionId);
+    if (check === undefined) return 'answer-unexpected';
+    if (!isAuthenticAnswer(message, this.#options)) return 'answer-not-authentic';
+    const asked = pairIdOf(check.pair);
+    if (base !== asked.base || from !== asked.remote) return 'answer-from-elsewhere';
+
+    this.#checks.delete(message.transactionId);
+    check.pair.heardAt = now;
+    if (message.class === 'success') this.#validate(check, now);
+    else if (message.attributes.errorCode?.code === 487) this.#handleRoleConflict(check);
+    else this.#refuse(check.pair, now);
+    return undefined;
+  }
+
+  #validate(check: Check, now: Instant): void {
+    const { pair } = check;
+    if (pair.state.type === 'valid') {
+      noteAnswer(pair.state, check, now);
+      this.#events.push({ type: 'pair-answered', pair: validPairOf(pair, pair.state) });
+      return;
+    }
+    const state = validState(check, now);
+    pair.state = state;
+    this.#hasFailed = false;
+    this.#checkList.settle(pair);
+    this.#limitValidPeerReflexive(pair, now);
+    this.#events.push({ type: 'pair-valid', pair: validPairOf(pair, state) });
+    if (this.#role === 'controlled' && this.#nominated === pair) this.#handleNomination(pair);
+  }
+
+  /** A peer behind a NAT that moves is valid at ever new addresses: the one silent for longest goes. */
+  #limitValidPeerReflexive(newest: Pair, now: Instant): void {
+    const valid = this.#checkList.pairs.filter(
+      ({ state, remote }) => state.type === 'valid' && remote.origin === 'peer-reflexive',
+    );
+    if (valid.length <= PEER_REFLEXIVE_LIMIT) return;
+    const silence = ({ heardAt }: Pair) => (heardAt === undefined ? Infinity : now - heardAt);
+    const others = valid.filter((pair) => pair !== newest);
+    const silent = others.reduce((a, b) => (silence(b) > silence(a) ? b : a));
+    this.#removePair(silent, now);
+    if (this.#checkList.of(silent.remote).length === 0) this.#remotes.remove(silent.remote);
+  }
+
+  /** RFC 8445 §7.2.5.1: we were told to take the other role, unless we have already. */
+  #handleRoleConflict(check: Check): void {
+    if (check.role === this.#role) this.#switchRole();
+    const { pair } = check;
+    if (pair.state.type === 'valid') return;
+    pair.state = WAITING;
+    this.#checkList.trigger(pair);
+  }
+
+  /** RFC 8445 §7.2.5.2.4. The pair stays, failed, so that the next list of candidates does not revive it. */
+  #refuse(pair: Pair, now: Instant): void {
+    this.#loseValidity(pair, now);
+    this.#fail(pair);
+  }
+
+  #fail(pair: Pair): void {
+    pair.state = FAILED;
+    this.#checkList.settle(pair);
+    if (this.#nominated === pair) this.#nominated = undefined;
+  }
+
+  /** Makes the pair that a local and a remote candidate are, if they are one and it is not there. */
+  #pairUp(local: LocalCandidate, remote: RemoteCandidate, now: Instant): void {
+    if (!canPair(local.candidate, remote.candidate)) return;
+    // Two candidates of one base send the same datagrams (RFC 8445 §6.1.2.4).
+    if (this.#checkList.find(local.base, remote.candidate.address) !== undefined) return;
+    this.#addPair(local, remote, now);
+  }
+
+  /** Returns the new pair, unless the list is full of better ones. */
+  #addPair(local: LocalCandidate, remote: RemoteCandidate, now: Instant): Pair | undefined {
+    const triedUntil = after(now, ICE_TIMEOUT);
+    const pair: Pair = { local, remote, state: WAITING, triedUntil, heardAt: undefined };
+    const dropped = this.#checkList.add(pair, this.#role);
+    if (dropped !== undefined) this.#forget(dropped);
+    return dropped === pair ? undefined : pair;
+  }
+
+  #beginAnew(pair: Pair, now: Instant): void {
+    if (pair.state.type === 'valid') this.#hopesUntil = after(now, ICE_TIMEOUT);
+    this.#checks.forget(pair);
+    this.#checkList.settle(pair);
+    pair.state = WAITING;
+    pair.triedUntil = after(now, ICE_TIMEOUT);
+  }
+
+  #removePair(pair: Pair, now: Instant): void {
+    this.#loseValidity(pair, now);
+    this.#forget(pair);
+  }
+
+  #loseValidity(pair: Pair, now: Instant): void {
+    if (pair.state.type !== 'valid') return;
+    this.#events.push({ type: 'pair-gone', pair: pairIdOf(pair) });
+    this.#hopesUntil = after(now, ICE_TIMEOUT);
+  }
+
+  #forget(pair: Pair): void {
+    this.#checkList.remove(pair);
+    this.#checks.forget(pair);
+    if (this.#nominated === pair) this.#nominated = undefined;
+  }
+
+  #dropWithdrawn(now: Instant): void {
+    for (const remote of this.#remotes.all.slice()) {
+      if (remote.origin !== 'withdrawn') continue;
+      const pairs = this.#checkList.of(remote);
+      const silent = pairs.filter((pair) => !isAlive(pair, now));
+      for (const pair of silent) this.#removePair(pair, now);
+      if (silent.length === pairs.length) this.#remotes.remove(remote);
+    }
+  }
+}
+
+interface ReceivedBinding {
+  readonly message: ReceivedStun;
+  readonly base: BaseId;
+  readonly from: SocketAddress;
+}
+
+function isAlive(pair: Pair, now: Instant): boolean {
+  if (pair.state.type !== 'valid' || pair.heardAt === undefined) return false;
+  return elapsed(pair.heardAt, now) < WITHDRAWN_LIFETIME;
+}
+
+function directionOf(candidate: Candidate): 'datagrams' | 'active' | 'passive' {
+  return candidate.transport === 'udp' ? 'datagrams' : candidate.tcpType;
 }
