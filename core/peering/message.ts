@@ -1,10 +1,15 @@
-import { BugError, type Outcome } from '../sansio/outcome.ts';
+import { parseJson } from '../fleet/json.ts';
+import { failed, ok, type Outcome } from '../sansio/outcome.ts';
+import { encodeUtf8 } from '../sansio/utf8.ts';
 
 /** The UDP port inside the tunnel on which two daemons speak with each other. */
 export const PEERING_PORT = 2680;
 
+/** Bytes of a message with its header: with UDP and IPv6 below 1280, so that every path takes it whole. */
+export const LONGEST_PEERING = 1200;
+
 /** Why a peer goes. `restarting`: it will be back in a moment; `revoked`: its last authorization ended. */
-export type GoodbyeReason = 'leaving' | 'restarting' | 'revoked';
+export type GoodbyeReason = (typeof GOODBYE_REASONS)[number];
 
 /**
  * What one daemon tells the other inside the tunnel. Delivery is not reliable: each message is idempotent
@@ -16,16 +21,53 @@ export type PeeringMessage =
   | { readonly type: 'path-report'; readonly kind: PathKind; readonly rttMs?: number };
 
 /** How packets travel. `relayed`: a relay of one side or of both. */
-export type PathKind = 'direct' | 'relayed' | 'stream';
+export type PathKind = (typeof PATH_KINDS)[number];
 
 /** Header (type u8, seven zeros), then JSON in UTF-8; 1200 bytes at most. */
-export function encodePeering(_message: PeeringMessage): Uint8Array {
-  throw new BugError('not written');
+export function encodePeering({ type, ...members }: PeeringMessage): Uint8Array {
+  const json = encodeUtf8(JSON.stringify(members));
+  const datagram = new Uint8Array(HEADER_SIZE + json.length);
+  datagram[0] = TYPES.indexOf(type);
+  datagram.set(json, HEADER_SIZE);
+  return datagram;
 }
 
 /** Reads a datagram. `unknown-type` is a newer peer's and no fault; unknown members are ignored. */
 export function decodePeering(
-  _datagram: Uint8Array,
+  datagram: Uint8Array,
 ): Outcome<PeeringMessage, 'malformed' | 'unknown-type'> {
-  throw new BugError('not written');
+  const isFitting = datagram.length >= HEADER_SIZE && datagram.length <= LONGEST_PEERING;
+  const hasZeros = datagram.subarray(1, HEADER_SIZE).every((byte) => byte === 0);
+  if (!isFitting || !hasZeros) return failed('malformed');
+  const type = TYPES[datagram[0] ?? 0];
+  if (type === undefined || type === 'assigned-ips' || type === 'domain-status') {
+    return failed('unknown-type');
+  }
+  const members = parseJson(datagram.subarray(HEADER_SIZE));
+  if (typeof members !== 'object' || members === null) return failed('malformed');
+  const message = type === 'goodbye' ? readGoodbye(members) : readPathReport(members);
+  return message === undefined ? failed('malformed') : ok(message);
+}
+
+const HEADER_SIZE = 8;
+
+/** The index is the number in the header. The first two belong to DNS resources and are not read yet. */
+const TYPES = ['assigned-ips', 'domain-status', 'goodbye', 'path-report'] as const;
+
+const GOODBYE_REASONS = ['leaving', 'restarting', 'revoked'] as const;
+const PATH_KINDS = ['direct', 'relayed', 'stream'] as const;
+
+type Members = Readonly<Partial<Record<'reason' | 'kind' | 'rttMs', unknown>>>;
+
+function readGoodbye(members: Members): PeeringMessage | undefined {
+  const reason = GOODBYE_REASONS.find((known) => known === members.reason);
+  return reason === undefined ? undefined : { type: 'goodbye', reason };
+}
+
+function readPathReport({ kind: kindName, rttMs }: Members): PeeringMessage | undefined {
+  const kind = PATH_KINDS.find((known) => known === kindName);
+  if (kind === undefined) return undefined;
+  if (rttMs === undefined) return { type: 'path-report', kind };
+  const isTime = typeof rttMs === 'number' && rttMs >= 0 && rttMs < Infinity;
+  return isTime ? { type: 'path-report', kind, rttMs } : undefined;
 }

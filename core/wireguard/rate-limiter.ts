@@ -1,6 +1,7 @@
 import { ipAddressBytes, type IpAddress } from '../net/ip-address.ts';
 import { encodeHex } from '../sansio/hex.ts';
 import type { Instant } from '../sansio/instant.ts';
+import { TokenBucket } from '../sansio/token-bucket.ts';
 import {
   HANDSHAKES_PER_SECOND_UNDER_LOAD,
   MOST_SOURCES,
@@ -55,36 +56,6 @@ export class SourceRateLimiter {
     for (const [key, bucket] of this.#buckets) {
       if (bucket.isFull(now)) this.#buckets.delete(key);
     }
-  }
-}
-
-class TokenBucket {
-  readonly #perMs: number;
-  readonly #burst: number;
-  #tokens: number;
-  #filledAt: Instant;
-
-  constructor(perSecond: number, burst: number, now: Instant) {
-    this.#perMs = perSecond / 1000;
-    this.#burst = burst;
-    this.#tokens = burst;
-    this.#filledAt = now;
-  }
-
-  take(now: Instant): boolean {
-    this.#tokens = this.#tokensAt(now);
-    this.#filledAt = now;
-    if (this.#tokens < 1) return false;
-    this.#tokens--;
-    return true;
-  }
-
-  isFull(now: Instant): boolean {
-    return this.#tokensAt(now) === this.#burst;
-  }
-
-  #tokensAt(now: Instant): number {
-    return Math.min(this.#burst, this.#tokens + (now - this.#filledAt) * this.#perMs);
   }
 }
 
