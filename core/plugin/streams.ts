@@ -1,8 +1,15 @@
 import type { StreamProtocol } from '../ice/candidate.ts';
 import type { SocketAddress } from '../net/socket-address.ts';
+import type { Millis } from '../sansio/instant.ts';
 import type { Outcome } from '../sansio/outcome.ts';
 import { capability, type Capability } from './capability.ts';
 import type { ListenFailure } from './datagrams.ts';
+
+/** How long a dial may take in all, and how long an accepted stream may show no protocol. */
+export const DIAL_TIMEOUT: Millis = 5000;
+
+/** Bytes. What waits for the kernel in one stream when `send` starts to refuse. */
+export const SEND_QUEUE = 256 << 10;
 
 /** Names a stream: chosen by the caller of `dial` (even numbers), by the transport for accepted ones (odd). */
 export type StreamId = number;
