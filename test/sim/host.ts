@@ -124,6 +124,11 @@ export class Host implements Member {
     });
   }
 
+  /** The calendar, which is right. */
+  get unixMs(): number {
+    return this.#startUnixMs + this.timeline.now;
+  }
+
   get isAsleep(): boolean {
     return this.#asleepUntil !== undefined;
   }
