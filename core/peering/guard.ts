@@ -24,7 +24,7 @@ export function isPeering({ family, protocol, destinationPort, isFragment }: Flo
 /** Decides about a flow from the TUN that would go to the peer; `undefined` where it is no concern of ours. */
 export function guardOutbound(peering: Peering, peer: number, flow: Flow): FlowVerdict | undefined {
   if (!isPeering(flow)) return undefined;
-  const isToDaemon = peering.isAddressOfPeer(peer, ipAddressFromBytes(flow.destination));
+  const isToDaemon = peering.mayBeDaemon(peer, ipAddressFromBytes(flow.destination));
   return isToDaemon ? { type: 'drop', reason: 'peering-from-lan' } : undefined;
 }
 

@@ -1,7 +1,7 @@
 import { ipFamily, type IpAddress } from '../net/ip-address.ts';
 import { socketAddress, socketAddressPort } from '../net/socket-address.ts';
 import { IpPacket } from '../packet/ip-packet.ts';
-import { buildUdpPacket, readUdp } from '../packet/udp.ts';
+import { buildUdpPacket, readUdp, type MalformedUdp } from '../packet/udp.ts';
 import type { Instant } from '../sansio/instant.ts';
 import { failed, type Outcome } from '../sansio/outcome.ts';
 import { TokenBucket } from '../sansio/token-bucket.ts';
@@ -11,7 +11,14 @@ import { decodePeering, encodePeering, PEERING_PORT, type PeeringMessage } from 
 export const PEERING_MESSAGES_PER_SECOND = 20;
 
 /** Why a packet was dropped. */
-export type PeeringDrop = (typeof DROPS)[number];
+export type PeeringDrop =
+  | 'unknown-peer'
+  | 'malformed'
+  | 'not-for-us'
+  | 'not-from-peer'
+  | 'rate-limited'
+  | 'unknown-type'
+  | MalformedUdp;
 
 /**
  * Carries peering messages as UDP datagrams between tunnel addresses. The tunnel authenticates the peer
@@ -21,8 +28,8 @@ export type PeeringDrop = (typeof DROPS)[number];
  * It keeps one entry for each peer that the caller sets, and nothing else.
  */
 export class Peering {
-  /** Dropped packets by reason. */
-  readonly drops: Record<PeeringDrop, number> = noDrops();
+  /** Dropped packets by reason, named so that they stay apart among the drops of others. */
+  readonly drops: Record<`peering-${PeeringDrop}`, number> = noDrops();
   readonly #peers = new Map<number, Peer>();
   readonly #packet = new IpPacket();
   #own: readonly IpAddress[] = [];
@@ -48,8 +55,16 @@ export class Peering {
     return this.#own.includes(address);
   }
 
-  isAddressOfPeer(index: number, address: IpAddress): boolean {
-    return this.#peers.get(index)?.addresses.includes(address) ?? false;
+  /**
+   * Whether the daemon of the peer may have the address. Where no address of it is known in that family,
+   * every address behind the peer may be the one at which it takes us at our word.
+   */
+  mayBeDaemon(index: number, address: IpAddress): boolean {
+    const peer = this.#peers.get(index);
+    if (peer === undefined) return false;
+    const family = ipFamily(address);
+    const known = peer.addresses.filter((candidate) => ipFamily(candidate) === family);
+    return known.length === 0 || known.includes(address);
   }
 
   /** Returns the IP packet that carries the message; `undefined` where no family has both addresses. */
@@ -70,7 +85,7 @@ export class Peering {
   /** Reads an IP packet that the peer sent, authentically. */
   read(index: number, packet: Uint8Array, now: Instant): Outcome<PeeringMessage, PeeringDrop> {
     const outcome = this.#read(index, packet, now);
-    if (!outcome.ok) this.drops[outcome.why]++;
+    if (!outcome.ok) this.drops[`peering-${outcome.why}`]++;
     return outcome;
   }
 
@@ -96,19 +111,17 @@ interface Peer {
   bucket: TokenBucket | undefined;
 }
 
-const DROPS = [
-  'unknown-peer',
-  'malformed',
-  'not-for-us',
-  'not-from-peer',
-  'rate-limited',
-  'not-udp',
-  'fragment',
-  'truncated-udp',
-  'bad-udp-checksum',
-  'unknown-type',
-] as const;
-
-function noDrops(): Record<PeeringDrop, number> {
-  return Object.fromEntries(DROPS.map((drop) => [drop, 0])) as Record<PeeringDrop, number>;
+function noDrops(): Record<`peering-${PeeringDrop}`, number> {
+  return {
+    'peering-unknown-peer': 0,
+    'peering-malformed': 0,
+    'peering-not-for-us': 0,
+    'peering-not-from-peer': 0,
+    'peering-rate-limited': 0,
+    'peering-not-udp': 0,
+    'peering-fragment': 0,
+    'peering-truncated-udp': 0,
+    'peering-bad-udp-checksum': 0,
+    'peering-unknown-type': 0,
+  };
 }

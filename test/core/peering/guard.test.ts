@@ -45,6 +45,19 @@ for (const [name, create] of Object.entries(kernels)) {
       t.same(station.path.drops, {});
     });
 
+    await t.test('behind a peer of unknown address the port is closed', async (t) => {
+      const { station, peering } = createStation(create());
+      peering.setPeer(0, [ip(THEIRS[6])]);
+      station.read(
+        plainRead(forged(4)),
+        plainRead(forged(4, { destination: '10.0.1.9' })),
+        plainRead(forged(6, { destination: 'fd00:1::9' })),
+        plainRead(forged(4, { destination: PLAIN })),
+      );
+      t.equal(station.sent().length, 2);
+      t.same(station.path.drops, { 'peering-from-lan': 2 });
+    });
+
     await t.test('fragments of other datagrams pass, all of them', async (t) => {
       for (const family of FAMILIES) {
         const { station } = createStation(create());
