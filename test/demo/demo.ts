@@ -261,10 +261,10 @@ async function pathOf(lab: Lab, directory: string): Promise<Status['peers'][numb
 }
 
 async function fetchFile(lab: Lab): Promise<string> {
-  const serve = ['node', 'test/demo/file-server.mjs', '0.0.0.0', '8080', String(FILE_BYTES)];
+  const serve = ['node', 'test/lab/file-server.mjs', '0.0.0.0', '8080', String(FILE_BYTES)];
   const server = lab.spawn(SITE_B.host, serve);
   const [, served] = await server.waitFor(/listening (\w+)/, 10_000);
-  const download = ['node', 'test/demo/download.mjs', `http://${hostOf(SITE_B)}:8080/`];
+  const download = ['node', 'test/lab/download.mjs', `http://${hostOf(SITE_B)}:8080/`];
   const { bytes, seconds, sha256 } = JSON.parse(
     await succeed(lab, SITE_A.host, download, 60_000),
   ) as { bytes: number; seconds: number; sha256: string };

@@ -19,6 +19,8 @@ export class DaemonInLab {
   readonly socket: string;
   /** For the engine of the daemon, such as `--trace-gc`. */
   nodeFlags: readonly string[] = [];
+  /** For the process of the daemon. */
+  environment: Readonly<Record<string, string>> = {};
   #running: Running | undefined;
 
   /** `directory` is made; state, socket and configuration lie in it. */
@@ -52,14 +54,9 @@ export class DaemonInLab {
 
   spawnWith(...options: readonly string[]): Running {
     const own = ['--state-dir', this.directory, '--socket', this.socket];
-    this.#running = this.#lab.spawn(this.#namespace, [
-      process.execPath,
-      ...this.nodeFlags,
-      BUNDLE,
-      'run',
-      ...own,
-      ...options,
-    ]);
+    const node = [process.execPath, ...this.nodeFlags];
+    const command = [...node, BUNDLE, 'run', ...own, ...options];
+    this.#running = this.#lab.spawn(this.#namespace, command, { env: this.environment });
     return this.#running;
   }
 
