@@ -128,6 +128,26 @@ export class IceAgent {
     this.#advance(now);
   }
 
+  /** Tries what is not valid again, for ICE_TIMEOUT; what is valid stays so. */
+  recheck(now: Instant): void {
+    this.#hasFailed = false;
+    this.#hopesUntil = after(now, ICE_TIMEOUT);
+    for (const pair of this.#checkList.pairs) {
+      if (pair.state.type === 'failed') this.#beginAnew(pair, now);
+    }
+    this.#advance(now);
+  }
+
+  /** Gives all pairs up and tells nothing of it; a check of the peer revives its pair. */
+  stop(now: Instant): void {
+    this.#hasFailed = true;
+    for (const pair of this.#checkList.pairs) {
+      this.#checks.forget(pair);
+      this.#fail(pair);
+    }
+    this.#advance(now);
+  }
+
   /**
    * Adds a local candidate on a base. A reflexive one makes no pairs, as its checks leave from the base of
    * its host candidate; and there is one candidate for each base, address and direction.
