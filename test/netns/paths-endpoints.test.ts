@@ -57,7 +57,7 @@ await t.test('a tunnel to configured endpoints', { skip }, async (t) => {
       await internet.lowMtu(site, 1500);
     }
     for (const running of syns) {
-      const [, size] = await running.waitFor(/ mss (\d+)/, 5000);
+      const [, size] = await running.waitFor(/\[mss (\d+)/, 5000);
       t.equal(size, String(TUNNEL_MTU - 40), 'MSS is clamped');
     }
     const large = ['ping', '-M', 'do', '-c1', '-W2', '-s', '1400', internet.lanOf('b').host];
