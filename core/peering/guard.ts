@@ -12,13 +12,14 @@ import type { Peering } from './peering.ts';
  * Fragments do not get around this. The header of a datagram is in its first fragment (RFC 791 §3.2: they
  * are cut at 8 bytes, and that is all of the header), which the packet path shows with its ports; without
  * it, nobody puts the datagram together. IPv6 could hide the header behind extension headers in a later
- * fragment (RFC 7112 forbids it, old kernels take it), so fragments that begin with one are dropped too.
+ * fragment (RFC 7112 forbids it, old kernels take it), or behind one that the packet path does not know; what
+ * it shows with such a protocol is dropped too.
  */
 
-/** Whether packets of the flow are peering messages, or fragments in which one may hide. */
-export function isPeering({ family, protocol, destinationPort, isFragment }: Flow): boolean {
+/** Whether packets of the flow are peering messages, or such that one may hide in them. */
+export function isPeering({ family, protocol, destinationPort }: Flow): boolean {
   if (protocol === PROTOCOL_UDP) return destinationPort === PEERING_PORT;
-  return family === 6 && isFragment && EXTENSION_HEADERS.includes(protocol);
+  return family === 6 && EXTENSION_HEADERS.includes(protocol);
 }
 
 /** Decides about a flow from the TUN that would go to the peer; `undefined` where it is no concern of ours. */

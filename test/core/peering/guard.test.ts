@@ -109,7 +109,7 @@ for (const [name, create] of Object.entries(kernels)) {
   });
 }
 
-await t.test('a fragment is suspicious when its ports or their place are unknown', async (t) => {
+await t.test('a packet is suspicious when nobody knows where its ports are', async (t) => {
   const address = new Uint8Array(16);
   const flow: Flow = {
     family: 6,
@@ -166,7 +166,7 @@ function forged(family: Family, fields: Parameters<typeof udp>[0] = {}): Uint8Ar
 function attacks() {
   const units = fc.integer({ min: 1, max: 6 });
   const order = fc.array(fc.nat(6), { maxLength: 4 });
-  const extensions = fc.array(fc.constantFrom(0, 43, 44, 51, 60, 135), { maxLength: 3 });
+  const extensions = fc.array(fc.constantFrom(0, 43, 44, 51, 60, 135, 139, 140), { maxLength: 3 });
   const cuts = fc.uniqueArray(units, { minLength: 1, maxLength: 4 });
   return fc.oneof(
     fc.record({ family: fc.constant(4 as const), extensions: fc.constant([]), cuts, order }),
