@@ -46,12 +46,11 @@ import type { IceDropReason, IceEvent, IceTransmit } from './outputs.ts';
 import {
   canPair,
   FAILED,
-  isBeingTried,
   noteAnswer,
   pairIdOf,
   validPairOf,
+  triedUntil,
   validState,
-  WAITING,
   type BaseId,
   type Check,
   type LocalCandidate,
@@ -59,6 +58,7 @@ import {
   type PairId,
   type RemoteCandidate,
   type ValidPair,
+  type WaitingState,
 } from './pair.ts';
 import { RemoteCandidates } from './remote-candidates.ts';
 import { otherRole, settleRole, type IceRole } from './role.ts';
@@ -260,7 +260,7 @@ export class IceAgent {
   #advance(now: Instant): void {
     this.#checks.expire(now);
     for (const pair of this.#checkList.pairs) {
-      if (isBeingTried(pair) && pair.triedUntil <= now) this.#fail(pair);
+      if ((triedUntil(pair) ?? Infinity) <= now) this.#fail(pair);
     }
     this.#dropWithdrawn(now);
     if (now >= this.#nextCheckAt) this.#checkNext(now);
@@ -279,8 +279,8 @@ export class IceAgent {
   #nextDeadline(): Deadline | undefined {
     let deadline = sooner(this.#checkList.deadline(this.#nextCheckAt), this.#checks.pollTimeout());
     for (const pair of this.#checkList.pairs) {
-      if (pair.remote.origin !== 'withdrawn' || pair.heardAt === undefined) continue;
-      const at = after(pair.heardAt, WITHDRAWN_LIFETIME);
+      if (pair.remote.origin !== 'withdrawn' || pair.state.type !== 'valid') continue;
+      const at = after(pair.state.heardAt, WITHDRAWN_LIFETIME);
       deadline = sooner(deadline, { at, reason: 'withdrawn candidate goes' });
     }
     if (this.#hasFailed || this.#hasHope()) return deadline;
@@ -293,7 +293,7 @@ export class IceAgent {
     const repeated = this.#checkList.firstRetransmission();
     if (pair !== undefined) {
       const check = this.#sendCheck(pair, now, triggered !== undefined);
-      pair.state = { type: 'in-progress', check };
+      pair.state = { type: 'in-progress', triedUntil: triedUntil(pair) ?? now, check };
     } else if (repeated !== undefined && repeated.retransmitAt <= now) {
       this.#checks.repeat(repeated, now);
       this.#transmit(repeated);
@@ -336,8 +336,8 @@ export class IceAgent {
 
     const pair = this.#checkList.find(base, from) ?? this.#pairHeard(local, from, priority, now);
     if (pair === undefined) return undefined;
-    pair.heardAt = now;
-    if (pair.state.type !== 'valid') this.#trigger(pair, now);
+    if (pair.state.type === 'valid') pair.state.heardAt = now;
+    else this.#trigger(pair, now);
     if (useCandidate === true && this.#role === 'controlled') this.#handleNomination(pair);
     return undefined;
   }
@@ -393,23 +393,18 @@ export class IceAgent {
 
   /** RFC 8445 §7.3.1.4. */
   #trigger(pair: Pair, now: Instant): void {
-    switch (pair.state.type) {
-      case 'valid':
-        return;
-      case 'in-progress': {
-        // Once the peer has sent, our next check passes its NAT. But two sides that answer checks with
-        // checks for as long as the answers are lost must not do so at the speed of the network.
-        const { isTriggered, sentAt } = pair.state.check;
-        if (isTriggered && elapsed(sentAt, now) < FIRST_RETRANSMISSION) return;
-        break;
-      }
-      case 'failed':
-        pair.triedUntil = after(now, ICE_TIMEOUT);
-        break;
-      case 'waiting':
-        break;
+    if (pair.state.type === 'in-progress') {
+      // Once the peer has sent, our next check passes its NAT. But two sides that answer checks with
+      // checks for as long as the answers are lost must not do so at the speed of the network.
+      const { isTriggered, sentAt } = pair.state.check;
+      if (isTriggered && elapsed(sentAt, now) < FIRST_RETRANSMISSION) return;
     }
-    pair.state = WAITING;
+    this.#checkAgain(pair, now);
+  }
+
+  /** Checks the pair before others. The time for which it is tried begins only if it was over. */
+  #checkAgain(pair: Pair, now: Instant): void {
+    pair.state = waiting(triedUntil(pair) ?? after(now, ICE_TIMEOUT));
     this.#checkList.trigger(pair);
   }
 
@@ -432,9 +427,8 @@ export class IceAgent {
     if (base !== asked.base || from !== asked.remote) return 'answer-from-elsewhere';
 
     this.#checks.delete(message.transactionId);
-    check.pair.heardAt = now;
     if (message.class === 'success') this.#validate(check, now);
-    else if (message.attributes.errorCode?.code === 487) this.#handleRoleConflict(check);
+    else if (message.attributes.errorCode?.code === 487) this.#handleRoleConflict(check, now);
     else this.#refuse(check.pair, now);
     return undefined;
   }
@@ -461,20 +455,16 @@ export class IceAgent {
       ({ state, remote }) => state.type === 'valid' && remote.origin === 'peer-reflexive',
     );
     if (valid.length <= PEER_REFLEXIVE_LIMIT) return;
-    const silence = ({ heardAt }: Pair) => (heardAt === undefined ? Infinity : now - heardAt);
     const others = valid.filter((pair) => pair !== newest);
-    const silent = others.reduce((a, b) => (silence(b) > silence(a) ? b : a));
+    const silent = others.reduce((a, b) => (heardAt(b) < heardAt(a) ? b : a));
     this.#removePair(silent, now);
     if (this.#checkList.of(silent.remote).length === 0) this.#remotes.remove(silent.remote);
   }
 
   /** RFC 8445 §7.2.5.1: we were told to take the other role, unless we have already. */
-  #handleRoleConflict(check: Check): void {
+  #handleRoleConflict(check: Check, now: Instant): void {
     if (check.role === this.#role) this.#switchRole();
-    const { pair } = check;
-    if (pair.state.type === 'valid') return;
-    pair.state = WAITING;
-    this.#checkList.trigger(pair);
+    if (triedUntil(check.pair) !== undefined) this.#checkAgain(check.pair, now);
   }
 
   /** RFC 8445 §7.2.5.2.4. The pair stays, failed, so that the next list of candidates does not revive it. */
@@ -499,8 +489,7 @@ export class IceAgent {
 
   /** Returns the new pair, unless the list is full of better ones. */
   #addPair(local: LocalCandidate, remote: RemoteCandidate, now: Instant): Pair | undefined {
-    const triedUntil = after(now, ICE_TIMEOUT);
-    const pair: Pair = { local, remote, state: WAITING, triedUntil, heardAt: undefined };
+    const pair: Pair = { local, remote, state: waiting(after(now, ICE_TIMEOUT)) };
     const dropped = this.#checkList.add(pair, this.#role);
     if (dropped !== undefined) this.#forget(dropped);
     return dropped === pair ? undefined : pair;
@@ -510,8 +499,7 @@ export class IceAgent {
     if (pair.state.type === 'valid') this.#hopesUntil = after(now, ICE_TIMEOUT);
     this.#checks.forget(pair);
     this.#checkList.settle(pair);
-    pair.state = WAITING;
-    pair.triedUntil = after(now, ICE_TIMEOUT);
+    pair.state = waiting(after(now, ICE_TIMEOUT));
   }
 
   #removePair(pair: Pair, now: Instant): void {
@@ -548,9 +536,17 @@ interface ReceivedBinding {
   readonly from: SocketAddress;
 }
 
+function waiting(triedUntil: Instant): WaitingState {
+  return { type: 'waiting', triedUntil };
+}
+
 function isAlive(pair: Pair, now: Instant): boolean {
-  if (pair.state.type !== 'valid' || pair.heardAt === undefined) return false;
-  return elapsed(pair.heardAt, now) < WITHDRAWN_LIFETIME;
+  return heardAt(pair) > now - WITHDRAWN_LIFETIME;
+}
+
+/** When the peer was last heard on a valid pair; nothing counts on another. */
+function heardAt({ state }: Pair): number {
+  return state.type === 'valid' ? state.heardAt : -Infinity;
 }
 
 function directionOf(candidate: Candidate): 'datagrams' | 'active' | 'passive' {

@@ -4,7 +4,7 @@ import type { Instant } from '../sansio/instant.ts';
 import { PAIR_LIMIT } from './constants.ts';
 import {
   byPriority,
-  isBeingTried,
+  triedUntil,
   type BaseId,
   type Check,
   type Pair,
@@ -101,9 +101,9 @@ export class CheckList {
       deadline = { at, reason: 'repeat check' };
     }
     for (const pair of this.#pairs) {
-      if (!isBeingTried(pair) || (deadline !== undefined && deadline.at <= pair.triedUntil))
-        continue;
-      deadline = { at: pair.triedUntil, reason: 'pair fails' };
+      const at = triedUntil(pair);
+      if (at === undefined || (deadline !== undefined && deadline.at <= at)) continue;
+      deadline = { at, reason: 'pair fails' };
     }
     return deadline;
   }

@@ -44,9 +44,6 @@ export interface Pair {
   readonly local: LocalCandidate;
   readonly remote: RemoteCandidate;
   state: PairState;
-  /** Until when it is tried, unless it is valid before. */
-  triedUntil: Instant;
-  heardAt: Instant | undefined;
 }
 
 /**
@@ -54,17 +51,23 @@ export interface Pair {
  * there is one of each.
  */
 export type PairState =
-  | { readonly type: 'waiting' }
-  | { readonly type: 'in-progress'; readonly check: Check }
+  | WaitingState
+  | { readonly type: 'in-progress'; readonly triedUntil: Instant; readonly check: Check }
   /** Succeeded, and on the valid list (§7.2.5.3.2). */
   | ValidState
   | { readonly type: 'failed' };
+
+export interface WaitingState {
+  readonly type: 'waiting';
+  readonly triedUntil: Instant;
+}
 
 export interface ValidState {
   readonly type: 'valid';
   rtt: Millis;
   /** Whether a check that was sent once gave `rtt`. */
   isMeasured: boolean;
+  heardAt: Instant;
   answeredAt: Instant;
 }
 
@@ -83,7 +86,7 @@ export interface Check {
   retransmitAfter: Millis;
 }
 
-export const WAITING: PairState = { type: 'waiting' };
+/** Shared: most pairs of most agents have failed for good. */
 export const FAILED: PairState = { type: 'failed' };
 
 /** Whether a local and a remote candidate make a pair (RFC 8445 §6.1.2.2, RFC 6544 §6.2). */
@@ -118,12 +121,14 @@ export function validState(check: Check, now: Instant): ValidState {
     type: 'valid',
     rtt: elapsed(check.sentAt, now),
     isMeasured: isMeasure(check),
+    heardAt: now,
     answeredAt: now,
   };
 }
 
 /** Takes the answer to a later check into account (RFC 6298 §2: a sample counts for an eighth). */
 export function noteAnswer(state: ValidState, check: Check, now: Instant): void {
+  state.heardAt = now;
   state.answeredAt = now;
   if (!isMeasure(check)) return;
   const sample = elapsed(check.sentAt, now);
@@ -136,8 +141,9 @@ function isMeasure(check: Check): boolean {
   return check.transmissions === 1;
 }
 
-export function isBeingTried(pair: Pair): boolean {
-  return pair.state.type === 'waiting' || pair.state.type === 'in-progress';
+/** Until when a pair is tried, if it still is. */
+export function triedUntil({ state }: Pair): Instant | undefined {
+  return state.type === 'waiting' || state.type === 'in-progress' ? state.triedUntil : undefined;
 }
 
 export function pairIdOf(pair: Pair): PairId {
@@ -150,7 +156,7 @@ export function validPairOf(pair: Pair, state: ValidState): ValidPair {
     local: pair.local.candidate,
     remoteCandidate: pair.remote.candidate,
     rtt: state.rtt,
-    heardAt: pair.heardAt ?? state.answeredAt,
+    heardAt: state.heardAt,
     answeredAt: state.answeredAt,
   };
 }
