@@ -121,8 +121,10 @@ async function protocolContract(
       const before = b.count(into);
       let taken = 0;
       for (const piece = numbered(1400); a.streams.send(out, piece); taken += piece.length);
-      t.ok(taken > SEND_QUEUE && taken <= SEND_QUEUE + 1400, `${taken} bytes`);
-      t.equal(a.streams.waiting, taken);
+      // The kernel may have taken some at once.
+      const { waiting } = a.streams;
+      t.ok(waiting > SEND_QUEUE && waiting <= SEND_QUEUE + 1400, `${waiting} bytes`);
+      t.ok(waiting <= taken);
       t.notOk(a.streams.send(out, numbered(1)));
       const isWritable = (): boolean => a.told(out).some(({ type }) => type === 'writable');
       t.notOk(isWritable());
