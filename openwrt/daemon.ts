@@ -6,6 +6,7 @@ import type { Configuration } from '../core/config/configuration.ts';
 import type { Command } from '../core/engine/command.ts';
 import { Engine } from '../core/engine/engine.ts';
 import type { Event } from '../core/engine/event.ts';
+import { KEPT_CANDIDATES, readKeptCandidates } from '../core/engine/kept-candidates.ts';
 import type { Input } from '../core/engine/input.ts';
 import type { UapiRefusal } from '../core/engine/uapi-configuration.ts';
 import type { Transmit } from '../core/engine/userspace-plane.ts';
@@ -13,12 +14,13 @@ import { controlChannel } from '../core/plugin/control-channel.ts';
 import type { Clock } from '../core/plugin/clock.ts';
 import { datagrams } from '../core/plugin/datagrams.ts';
 import { Driver } from '../core/plugin/driver.ts';
-import { files } from '../core/plugin/files.ts';
+import { files, type Files } from '../core/plugin/files.ts';
 import { FlightRecorder } from '../core/plugin/flight-recorder.ts';
 import { Plugins } from '../core/plugin/host.ts';
 import { links } from '../core/plugin/links.ts';
 import { native } from '../core/plugin/native.ts';
 import { packetDevice } from '../core/plugin/packet-device.ts';
+import { streams } from '../core/plugin/streams.ts';
 import type { Log, Severity } from '../core/sansio/log.ts';
 import type { UapiSet } from '../core/wireguard/uapi.ts';
 import { unreachable } from '../core/sansio/outcome.ts';
@@ -35,6 +37,7 @@ import {
   createNodeClock,
   nodeRandom,
 } from '../plugins/platform-node/index.ts';
+import { createStreamTransport } from '../plugins/transport-stream/index.ts';
 import { createUdpTransport } from '../plugins/transport-udp/index.ts';
 import { readPem } from './configuration-file.ts';
 import type { DaemonStatus } from './daemon-status.ts';
@@ -43,10 +46,11 @@ import { CommandError } from './exit-code.ts';
 import { createFastPath, formatTrial, type CipherName, type CryptoReport } from './fast-path.ts';
 import { fleetOptions } from './fleet-device.ts';
 import { messageOf, writeFlightRecord } from './flight-record.ts';
-import { loadIdentity } from './identity.ts';
+import { loadIdentity, type Identity } from './identity.ts';
 import { UAPI_DIRECTORY } from './paths.ts';
 import { resolve } from './resolve.ts';
 import { socketError, startError } from './start-error.ts';
+import { readStateFile } from './state-file.ts';
 import { commit, version } from './version.ts';
 import { World, type Reach } from './world.ts';
 
@@ -93,6 +97,7 @@ export async function runDaemon(options: DaemonOptions): Promise<void> {
       createNative({ path: options.nativeFile }),
       createTunDataplane(),
       createUdpTransport(),
+      createStreamTransport(),
       createNetlink(),
       ...(mode.type === 'fleet' ? [createMqttControlChannel()] : []),
     ]);
@@ -137,8 +142,9 @@ class Daemon {
     this.#log = log;
     this.#clock = clock;
     this.#first = configuration;
-    this.#reach = reachOf(plugins);
-    const identity = loadIdentity(this.#reach.files, crypto, nodeRandom);
+    const store = filesOf(plugins);
+    const identity = loadIdentity(store, crypto, nodeRandom);
+    this.#reach = reachOf(plugins, store, identity);
     const { kernel, cipher, report } = createFastPath(
       crypto,
       log,
@@ -160,7 +166,20 @@ class Daemon {
         : undefined;
     const { privateKey } = identity;
     this.#engine = new Engine(
-      { privateKey, unixMs, crypto, random: nodeRandom, kernel, cipher, fleet, log },
+      {
+        privateKey,
+        unixMs,
+        crypto,
+        random: nodeRandom,
+        kernel,
+        cipher,
+        fleet,
+        software: `culvert ${version}`,
+        keptCandidates: readKeptCandidates(
+          readStateFile(store, KEPT_CANDIDATES) ?? new Uint8Array(0),
+        ),
+        log,
+      },
       clock.now(),
     );
     this.#world = new World({
@@ -205,7 +224,7 @@ class Daemon {
       clearInterval(calendar);
       signals.abort();
       this.#world.detach();
-      await this.#reach.control?.close(STOP_GRACE_MS);
+      await Promise.all([this.#reach.control?.close(STOP_GRACE_MS), this.#flushStreams()]);
       this.#driver.stop();
       await this.#uapi?.server.stop();
       await localApi.stop();
@@ -251,16 +270,25 @@ class Daemon {
       process.on(signal, handle);
       listening.signal.addEventListener('abort', () => process.off(signal, handle));
     };
-    on('SIGTERM', () => this.#stop('SIGTERM'));
-    on('SIGINT', () => this.#stop('SIGINT'));
+    on('SIGTERM', () => this.#stop('SIGTERM', 'leaving'));
+    on('SIGINT', () => this.#stop('SIGINT', 'leaving'));
+    on('SIGUSR2', () => this.#stop('SIGUSR2', 'restarting'));
     on('SIGHUP', () => this.#reload());
     return listening;
   }
 
-  #stop(signal: string): void {
-    this.#log.info('stopping', { signal });
-    this.#driver.input({ type: 'stop' });
+  #stop(signal: string, reason: 'leaving' | 'restarting'): void {
+    this.#log.info('stopping', { signal, reason });
+    this.#driver.input({ type: 'stop', reason });
     this.#end(undefined);
+  }
+
+  /** Waits until the last messages to peers have left; UDP has taken its own already. */
+  async #flushStreams(): Promise<void> {
+    const deadline = performance.now() + STOP_GRACE_MS;
+    while (this.#reach.streams.waiting > 0 && performance.now() < deadline) {
+      await new Promise((resolve) => setTimeout(resolve, 10));
+    }
   }
 
   /** A file that is refused leaves the running configuration alone. */
@@ -310,6 +338,14 @@ class Daemon {
         return;
       case 'peer-connected':
       case 'peer-failed':
+      case 'path-selected':
+      case 'connection-failed':
+      case 'peer-left':
+      case 'key-mismatch':
+      case 'relay-ready':
+      case 'relay-failed':
+      case 'no-relays':
+      case 'streams-not-listening':
       case 'endpoint-changed':
       case 'link-contested':
       case 'desired-refused':
@@ -367,18 +403,26 @@ function logFile(directory: string): { path: string; maxBytes: number; keep: num
   return { path: join(directory, 'culvert.log'), maxBytes: LOG_FILE_BYTES, keep: LOG_FILES };
 }
 
-function reachOf(plugins: Plugins): Reach {
+function filesOf(plugins: Plugins): Files {
+  const store = plugins.find(files);
+  if (store === undefined) throw new CommandError('failure', 'the state directory cannot be used');
+  return store;
+}
+
+function reachOf(plugins: Plugins, store: Files, { signingKey }: Identity): Reach {
   const [native] = plugins.skipped;
   const device = plugins.find(packetDevice);
   const sockets = plugins.find(datagrams);
+  const connected = plugins.find(streams);
   const network = plugins.find(links);
-  const store = plugins.find(files);
-  if (!device || !sockets || !network || !store) {
+  if (!device || !sockets || !connected || !network) {
     throw new CommandError('no-native', native?.why ?? 'a plugin is missing');
   }
   return {
     device,
     datagrams: sockets,
+    streams: connected,
+    deviceKey: signingKey,
     links: network,
     files: store,
     control: plugins.find(controlChannel),

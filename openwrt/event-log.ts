@@ -14,6 +14,41 @@ export function logEvent(log: Log, event: Event): void {
       return log.info('peer does not answer', { peer: event.peer, cause: event.cause });
     case 'endpoint-changed':
       return log.debug('peer moved', { peer: event.peer, endpoint: event.endpoint });
+    case 'path-selected': {
+      const { peer, kind, remote, why } = event;
+      log.info('path selected', { peer, kind, rttMs: round(event.rttMs), why });
+      return log.debug('path leads to', { peer, remote });
+    }
+    case 'connection-failed':
+      return log.info('no connection with peer', {
+        peer: event.peer,
+        cause: event.cause,
+        cure: CURES[event.cause],
+      });
+    case 'peer-left':
+      return log.info('peer said goodbye', { peer: event.peer, reason: event.reason });
+    case 'key-mismatch':
+      return log.warn('signals of a peer do not open', {
+        peer: event.peer,
+        cause: 'key-mismatch',
+        cure: 'compare its publicKey in the configuration with what culvert keygen prints there, and ours with what it has',
+      });
+    case 'relay-ready':
+      return log.info('relay ready', { relay: event.relay });
+    case 'relay-failed':
+      return log.warn('relay failed', {
+        relay: event.relay,
+        cause: event.why,
+        detail: event.detail === '' ? undefined : event.detail,
+        cure: CURES[event.why],
+      });
+    case 'no-relays':
+      return log.warn('no relay is left');
+    case 'streams-not-listening':
+      return log.warn('streams are not accepted', {
+        cause: event.why,
+        cure: 'is streams.listenPort taken by another program?',
+      });
     case 'configuration-applied':
       return log.info('configuration applied', { version: event.version, peers: event.peers });
     case 'configuration-failed': {
@@ -35,6 +70,16 @@ export function logEvent(log: Log, event: Event): void {
       return unreachable(event);
   }
 }
+
+/** What a person can do about causes that do not speak for themselves. */
+const CURES: Readonly<Record<string, string>> = {
+  'no-answer': 'is the peer running? where neither side can be reached, a relay is needed (relays)',
+  'preshared-key-differs': 'give both sides the same presharedKey',
+  'no-session': 'compare the publicKey of each side in the configuration of the other',
+  'wrong-credentials': 'check username and credential, or secret, of the relay',
+  'quota-reached': 'the relay allows this user no more allocations: raise its user-quota',
+  'not-resolved': 'check the name of the relay and the resolver of this router',
+};
 
 function round(ms: number): number {
   return Math.round(ms * 10) / 10;

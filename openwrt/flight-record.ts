@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import { rmSync, writeFileSync } from 'node:fs';
 import type { Configuration, PeerConfiguration } from '../core/config/configuration.ts';
 import { formatEndpoint } from '../core/config/endpoint.ts';
+import { formatRelayUrl } from '../core/config/relay-url.ts';
 import type { Input } from '../core/engine/input.ts';
 import { formatIpPrefix } from '../core/net/ip-prefix.ts';
 import type { ControlEvent } from '../core/plugin/control-channel.ts';
@@ -80,19 +81,33 @@ function writable(input: Input): unknown {
         peer: input.peer,
         addresses: input.outcome.ok ? input.outcome.value : undefined,
       };
-    case 'links-changed':
+    case 'local-addresses':
+      return { type, addresses: input.addresses };
+    case 'relay-resolved':
+      return {
+        type,
+        relay: input.relay,
+        addresses: input.outcome.ok ? input.outcome.value : undefined,
+      };
+    case 'streams-listening':
+      return { type, why: input.outcome.ok ? undefined : input.outcome.why };
     case 'stop':
+      return { type, reason: input.reason };
+    case 'links-changed':
       return { type };
     default:
       return unreachable(input);
   }
 }
 
-function ofConfiguration({ interface: own, peers, log }: Configuration): unknown {
+function ofConfiguration(configuration: Configuration): unknown {
+  const { interface: own, peers, relays, streams, log } = configuration;
   const { name, mtu, listenPort } = own;
   return {
     interface: { name, mtu, listenPort, addresses: own.addresses.map(formatIpPrefix) },
     peers: peers.map(ofPeer),
+    relays: relays.map(({ url }) => formatRelayUrl(url)),
+    streams: { listenPort: streams.listenPort, protocol: streams.protocol },
     log: { level: log.level },
   };
 }

@@ -3,15 +3,18 @@ import type { Engine } from '../core/engine/engine.ts';
 import type { Event } from '../core/engine/event.ts';
 import type { CommandResult, Input } from '../core/engine/input.ts';
 import type { Transmit } from '../core/engine/userspace-plane.ts';
-import { parseIpAddress } from '../core/net/ip-address.ts';
+import { SEND_SIZE } from '../core/fastpath/layout.ts';
+import { streamTrainOf } from '../core/fastpath/stream-train.ts';
+import { parseIpAddress, type IpAddress } from '../core/net/ip-address.ts';
 import type { Clock } from '../core/plugin/clock.ts';
 import type { ControlChannel } from '../core/plugin/control-channel.ts';
 import type { Datagrams } from '../core/plugin/datagrams.ts';
 import type { Driver, Effects } from '../core/plugin/driver.ts';
 import type { Files } from '../core/plugin/files.ts';
 import type { Links } from '../core/plugin/links.ts';
+import type { StreamEvent, Streams } from '../core/plugin/streams.ts';
 import type { PacketDevice } from '../core/plugin/packet-device.ts';
-import { failed, ok, unreachable } from '../core/sansio/outcome.ts';
+import { failed, ok, unreachable, type Outcome } from '../core/sansio/outcome.ts';
 
 /** The capabilities through which the engine reaches the world. */
 export interface Reach {
@@ -21,6 +24,9 @@ export interface Reach {
   readonly files: Files;
   /** `undefined` where the device stands alone. */
   readonly control: ControlChannel | undefined;
+  readonly streams: Streams;
+  /** Ed25519 seed of the device, which signs the certificate of its stream listener. Secret. */
+  readonly deviceKey: Uint8Array;
   readonly resolve: Resolve;
 }
 
@@ -41,6 +47,7 @@ export class World implements Effects<Input, Event, Transmit, Command> {
   readonly #onEvent: (event: Event) => void;
   #driver: Driver<Input, Event, Transmit, Command> | undefined;
   #endMonitor: (() => void) | undefined;
+  #openStreams = 0;
 
   constructor(options: {
     readonly engine: Engine;
@@ -52,6 +59,7 @@ export class World implements Effects<Input, Event, Transmit, Command> {
     this.#reach = options.reach;
     this.#clock = options.clock;
     this.#onEvent = options.onEvent;
+    this.#reach.streams.listenTo((event) => this.#handleStream(event));
   }
 
   /** Where results and events of plugins go. To be called once, before anything runs. */
@@ -59,8 +67,10 @@ export class World implements Effects<Input, Event, Transmit, Command> {
     this.#driver = driver;
   }
 
-  transmit({ to, payload, source }: Transmit): void {
-    this.#reach.datagrams.sendTo(to, payload, source);
+  transmit({ route, payload }: Transmit): void {
+    const { remote, source, stream } = route;
+    if (stream === undefined) this.#reach.datagrams.sendTo(remote, payload, source);
+    else this.#reach.streams.send(stream, payload);
   }
 
   event(event: Event): void {
@@ -70,7 +80,10 @@ export class World implements Effects<Input, Event, Transmit, Command> {
   flushPackets(): void {
     for (;;) {
       const sends = this.#engine.takeSends();
-      if (sends > 0) this.#reach.datagrams.send(sends);
+      if (sends > 0) {
+        if (this.#openStreams > 0) this.#sendOnStreams(sends);
+        this.#reach.datagrams.send(sends);
+      }
       const writes = this.#engine.takeWrites();
       if (writes > 0) this.#reach.device.write(writes);
       if (sends === 0 && writes === 0) return;
@@ -87,6 +100,22 @@ export class World implements Effects<Input, Event, Transmit, Command> {
         return this.#applyLink(command);
       case 'resolve':
         return this.#resolve(command);
+      case 'read-addresses':
+        return {
+          type: 'local-addresses',
+          addresses: this.#reach.links.localAddresses(command.except),
+        };
+      case 'resolve-relay':
+        return this.#resolveRelay(command);
+      case 'dial':
+        this.#reach.streams.dial(command.stream, command.target);
+        return undefined;
+      case 'hang-up':
+        this.#reach.streams.close(command.stream);
+        this.#openStreams--;
+        return undefined;
+      case 'listen-streams':
+        return this.#listenStreams(command.port);
       case 'publish':
         this.#reach.control?.publish(command.publication);
         return undefined;
@@ -129,12 +158,50 @@ export class World implements Effects<Input, Event, Transmit, Command> {
   }
 
   #resolve({ peer, host }: Extract<Command, { type: 'resolve' }>): undefined {
+    this.#lookUp(host, (outcome) => this.#driver?.input({ type: 'resolved', peer, host, outcome }));
+  }
+
+  #resolveRelay({ relay, host }: Extract<Command, { type: 'resolve-relay' }>): undefined {
+    this.#lookUp(host, (outcome) =>
+      this.#driver?.input({ type: 'relay-resolved', relay, outcome }),
+    );
+  }
+
+  #lookUp(
+    host: string,
+    onOutcome: (outcome: Outcome<readonly IpAddress[], 'not-resolved'>) => void,
+  ): void {
     this.#reach.resolve(host, (found) => {
       const parsed = found.map((address) => parseIpAddress(address));
       const addresses = parsed.flatMap((address) => (address.ok ? [address.value] : []));
-      const outcome = addresses.length > 0 ? ok(addresses) : failed('not-resolved');
-      this.#driver?.input({ type: 'resolved', peer, host, outcome });
+      onOutcome(addresses.length > 0 ? ok(addresses) : failed('not-resolved'));
     });
+  }
+
+  #listenStreams(port: number): undefined {
+    const { streams, deviceKey } = this.#reach;
+    const listening = streams.listen(port === 0 ? undefined : { port, deviceKey });
+    void listening.then((outcome) => this.#driver?.input({ type: 'streams-listening', outcome }));
+  }
+
+  #handleStream(event: StreamEvent): void {
+    if (event.type === 'opened' || event.type === 'accepted') this.#openStreams++;
+    if (event.type === 'closed') this.#openStreams--;
+    const now = this.#clock.now();
+    for (let more = this.#engine.handleStream(event, now); more;) {
+      this.flushPackets();
+      more = this.#engine.handleMore(now);
+    }
+    this.#driver?.drain();
+  }
+
+  /** Carries the sends whose path is a stream; the sockets pass over them. */
+  #sendOnStreams(count: number): void {
+    const { buffer, sends } = this.#engine.arena;
+    for (let i = 0; i < count; i++) {
+      const train = streamTrainOf(buffer, sends + i * SEND_SIZE);
+      if (train !== undefined) this.#reach.streams.send(train.stream, train.bytes);
+    }
   }
 
   #readPackets(): void {

@@ -1,4 +1,5 @@
 import * as v from 'valibot';
+import type { StreamProtocol } from '../ice/candidate.ts';
 import type { IpPrefix } from '../net/ip-prefix.ts';
 import type { Severity } from '../sansio/log.ts';
 import { DEFAULTS, LIMITS } from './defaults.ts';
@@ -75,6 +76,8 @@ export interface RelayConfiguration {
 export interface StreamsConfiguration {
   /** TCP port on which peers may reach us by TCP, TLS or WebSocket; 0 is off. */
   readonly listenPort: number;
+  /** How peers are told to speak with that port; it understands all of them. */
+  readonly protocol: StreamProtocol;
   /** `http://[user:password@]host:port`: streams are dialled through it. Secret where it has a password. */
   readonly proxy?: string;
 }
@@ -162,6 +165,10 @@ const streamsSchema = v.strictObject({
     v.description(
       'TCP port for peers that UDP does not reach, by TCP, TLS or WebSocket; 0 is off.',
     ),
+  ),
+  protocol: v.pipe(
+    v.optional(v.picklist(['tcp', 'tls', 'ws', 'wss']), DEFAULTS.streamProtocol),
+    v.description('How peers speak with that port, which understands all of these.'),
   ),
   proxy: v.exactOptional(
     v.pipe(

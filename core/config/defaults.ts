@@ -8,6 +8,8 @@ export const DEFAULTS = {
   /** Seconds; 0 is off. */
   keepalive: 0,
   streamListenPort: 0,
+  /** What every firewall takes for HTTPS. */
+  streamProtocol: 'tls',
   logLevel: 'info',
 } as const;
 

@@ -1,4 +1,5 @@
 import type { Publication } from '../plugin/control-channel.ts';
+import type { DialTarget, StreamId } from '../plugin/streams.ts';
 import type { WantedLink } from '../plugin/links.ts';
 
 /**
@@ -14,6 +15,15 @@ export type Command =
   | { readonly type: 'apply-link'; readonly link: WantedLink }
   /** Look up the name of a peer's endpoint. → `resolved` for the same peer and host */
   | { readonly type: 'resolve'; readonly peer: string; readonly host: string }
+  /** Read the addresses of this machine, but for those of the interface `except`. → `local-addresses` */
+  | { readonly type: 'read-addresses'; readonly except: string }
+  /** Look up the name of a relay. → `relay-resolved` */
+  | { readonly type: 'resolve-relay'; readonly relay: string; readonly host: string }
+  /** What becomes of streams comes through `Engine.handleStream`. */
+  | { readonly type: 'dial'; readonly stream: StreamId; readonly target: DialTarget }
+  | { readonly type: 'hang-up'; readonly stream: StreamId }
+  /** Accept streams on the TCP port; 0 accepts none. → `streams-listening` */
+  | { readonly type: 'listen-streams'; readonly port: number }
   | { readonly type: 'publish'; readonly publication: Publication }
   /** Keep a document across restarts. → `stored` */
   | { readonly type: 'store'; readonly name: string; readonly bytes: Uint8Array };

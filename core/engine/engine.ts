@@ -4,7 +4,13 @@ import type { Arena } from '../fastpath/arena.ts';
 import type { TransportCipher } from '../fastpath/cipher.ts';
 import type { FastPathKernel } from '../fastpath/kernel.ts';
 import type { DesiredEvent } from '../fleet/desired-inbox.ts';
+import { Connections, type TunnelDatagram } from '../connection/connections.ts';
 import type { FleetDeviceOptions } from '../fleet/fleet-device.ts';
+import { Signalling } from '../fleet/signalling.ts';
+import { Peering } from '../peering/peering.ts';
+import type { StreamEvent } from '../plugin/streams.ts';
+import type { KeptCandidates } from './kept-candidates.ts';
+import { Paths } from './paths.ts';
 import type { Publication } from '../plugin/control-channel.ts';
 import { sooner, type Deadline } from '../sansio/agent.ts';
 import type { Crypto } from '../sansio/crypto.ts';
@@ -38,6 +44,10 @@ export interface EngineOptions {
   readonly cipher: TransportCipher;
   /** `undefined` where the device stands alone. */
   readonly fleet: FleetDeviceOptions | undefined;
+  /** Version of the daemon, which relays are told. */
+  readonly software: string;
+  /** Where peers were when the daemon last ran. */
+  readonly keptCandidates: KeptCandidates;
   readonly log: Log;
 }
 
@@ -52,6 +62,7 @@ export class Engine {
   readonly #application = new Application();
   readonly #attempts = new Attempts();
   readonly #assertion: Assertion;
+  readonly #paths: Paths;
   readonly #peers: Peers;
   readonly #events: Event[] = [];
   readonly #commands: Command[] = [];
@@ -62,6 +73,8 @@ export class Engine {
   /** Whether the desired state that came last lies on flash. */
   #isKept = true;
   #listenPort = 0;
+  #datagrams: readonly TunnelDatagram[] = [];
+  #nextDatagram = 0;
   #lastNow: Instant;
 
   constructor(options: EngineOptions, now: Instant) {
@@ -69,8 +82,14 @@ export class Engine {
     this.#privateKey = options.privateKey;
     this.#lastNow = now;
     this.#assertion = new Assertion(now);
-    this.#plane = new UserspacePlane(options, now);
-    this.#peers = new Peers(this.#plane);
+    const { fleet, keptCandidates: kept } = options;
+    const own = { fleet: fleet?.fleet ?? '', device: fleet?.device ?? 'culvert' };
+    const connections = new Connections({ ...options, ...own }, now);
+    const peering = new Peering();
+    this.#plane = new UserspacePlane({ ...options, finder: connections, peering }, now);
+    const signalling = fleet && signallingOf(fleet);
+    this.#paths = new Paths({ connections, plane: this.#plane, peering, signalling, kept });
+    this.#peers = new Peers(this.#plane, this.#paths);
     this.#fleet = options.fleet === undefined ? undefined : new FleetLink(options.fleet, now);
     this.#drainChildren(now);
   }
@@ -82,7 +101,10 @@ export class Engine {
 
   /** What the control channel needs of the fleet agent to connect. */
   get fleet(): { readonly subscriptions: readonly string[]; will(): Publication } | undefined {
-    return this.#fleet;
+    const fleet = this.#fleet;
+    if (fleet === undefined) return undefined;
+    const subscriptions = [...fleet.subscriptions, ...this.#paths.subscriptions];
+    return { subscriptions, will: () => fleet.will() };
   }
 
   handleInput(input: Input, now: Instant): void {
@@ -97,9 +119,11 @@ export class Engine {
         break;
       case 'wall-clock':
         this.#plane.handleWallClock(input.unixMs, now);
+        this.#paths.handleWallClock(input.unixMs, now);
         this.#fleet?.handleInput(input, now);
         break;
       case 'control':
+        this.#paths.handleControl(input.event, now);
         this.#fleet?.handleInput(input, now);
         break;
       case 'uapi-set':
@@ -107,8 +131,21 @@ export class Engine {
         break;
       case 'links-changed':
         this.#assertion.handleLinksChanged(now);
+        this.#paths.readAddresses();
+        break;
+      case 'local-addresses':
+        this.#paths.setLocal({ addresses: input.addresses, port: this.#listenPort }, now);
+        break;
+      case 'relay-resolved':
+        this.#paths.handleRelayResolved(input.relay, input.outcome, now);
+        break;
+      case 'streams-listening':
+        if (!input.outcome.ok) {
+          this.#events.push({ type: 'streams-not-listening', why: input.outcome.why });
+        }
         break;
       case 'stop':
+        this.#paths.stop(input.reason, now);
         this.#fleet?.handleInput(input, now);
         this.#drainChildren(now);
         this.#phase = 'stopped';
@@ -149,10 +186,33 @@ export class Engine {
     this.#drainPeers(now);
   }
 
+  /** What became of a stream, and what came on it: datagrams are in frames. `handleMore` until it is false. */
+  handleStream(event: StreamEvent, now: Instant): boolean {
+    this.#lastNow = now;
+    this.#datagrams = this.#paths.handleStream(event, now);
+    this.#nextDatagram = 0;
+    const hasMore = this.handleMore(now);
+    this.#drainChildren(now);
+    return hasMore;
+  }
+
+  /** Goes on with the datagrams of a stream after the packets were flushed; returns whether some are left. */
+  handleMore(now: Instant): boolean {
+    if (this.#nextDatagram >= this.#datagrams.length) return false;
+    this.#nextDatagram = this.#plane.handleStreamDatagrams(
+      this.#datagrams,
+      this.#nextDatagram,
+      now,
+    );
+    this.#drainPeers(now);
+    return true;
+  }
+
   handleTimeout(now: Instant): void {
     this.#lastNow = now;
     if (this.#phase === 'stopped') return;
     this.#plane.handleTimeout(now);
+    this.#paths.handleTimeout(now);
     this.#peers.handleTimeout(now);
     this.#fleet?.handleTimeout(now);
     if (this.#fleet?.isStateDue(now) === true) this.#fleet.handleStatus(this.status(), now);
@@ -163,7 +223,7 @@ export class Engine {
   }
 
   pollTransmit(): Transmit | undefined {
-    return this.#plane.pollTransmit();
+    return this.#plane.pollTransmit() ?? this.#paths.pollTransmit();
   }
 
   pollEvent(): Event | undefined {
@@ -189,7 +249,8 @@ export class Engine {
       return { at: this.#lastNow, reason: 'queued' };
     }
     if (this.#phase === 'stopped') return undefined;
-    const packets = sooner(this.#plane.pollTimeout(), this.#peers.pollTimeout());
+    const tunnels = sooner(this.#plane.pollTimeout(), this.#peers.pollTimeout());
+    const packets = sooner(tunnels, this.#paths.pollTimeout());
     const configuration = sooner(this.#assertion.pollTimeout(), this.#attempts.pollTimeout());
     return sooner(sooner(packets, this.#fleet?.pollTimeout()), configuration);
   }
@@ -210,7 +271,8 @@ export class Engine {
             },
       fleet: this.#fleet?.status(),
       peers: this.#peers.statuses(),
-      drops: seen(this.#plane.drops()),
+      relays: this.#paths.relays(),
+      drops: seen({ ...this.#plane.drops(), ...this.#paths.drops() }),
       lastError: this.#attempts.lastError,
     };
   }
@@ -239,6 +301,7 @@ export class Engine {
     if (request.privateKey !== undefined && request.privateKey !== 'none') {
       this.#privateKey = request.privateKey;
       this.#plane.setPrivateKey(request.privateKey, now);
+      this.#paths.setPrivateKey(request.privateKey, now);
     }
     if (request.fwmark !== undefined) {
       this.#fwmark = request.fwmark;
@@ -309,7 +372,8 @@ export class Engine {
         return this.#plane.setOffloads(event.offloads);
       case 'listening':
         this.#listenPort = event.listening.port;
-        return this.#plane.setListening(event.listening, now);
+        this.#plane.setListening(event.listening, now);
+        return this.#paths.readAddresses();
       case 'peers-due':
         return this.#useTarget(event.target, now);
       case 'finished':
@@ -326,13 +390,15 @@ export class Engine {
       ...configuration,
       peers: [],
       relays: [],
-      streams: { listenPort: DEFAULTS.streamListenPort },
+      streams: { listenPort: DEFAULTS.streamListenPort, protocol: DEFAULTS.streamProtocol },
       log: { level: DEFAULTS.logLevel },
     };
     const { level } = configuration.log;
     if (level !== previous.log.level) this.#events.push({ type: 'log-level', level });
     this.#peers.change(previous, configuration, now);
     this.#plane.setMtu(mtu);
+    // Before the addresses, which have every flow asked about again.
+    this.#paths.configure(configuration, now);
     this.#plane.setAddresses(addresses.map(({ address }) => address));
     this.#running = target;
   }
@@ -361,15 +427,31 @@ export class Engine {
   #drainPeers(now: Instant): boolean {
     let worked = false;
     for (let event = this.#plane.pollEvent(); event; event = this.#plane.pollEvent()) {
+      this.#paths.handlePlaneEvent(event, now);
       this.#peers.handlePlaneEvent(event, now);
       worked = true;
     }
+    if (this.#drainPaths(now)) worked = true;
     for (let event = this.#peers.pollEvent(); event; event = this.#peers.pollEvent()) {
       this.#events.push(event);
       worked = true;
     }
     for (let asked = this.#peers.pollQuestion(); asked; asked = this.#peers.pollQuestion()) {
       this.#commands.push({ type: 'resolve', ...asked });
+      worked = true;
+    }
+    return worked;
+  }
+
+  #drainPaths(now: Instant): boolean {
+    let worked = this.#paths.settle(now);
+    for (let event = this.#paths.pollEvent(); event; event = this.#paths.pollEvent()) {
+      if (event.type === 'connection-failed') this.#peers.handleConnectionFailed(event.peer, now);
+      this.#events.push(event);
+      worked = true;
+    }
+    for (let sent = this.#paths.pollCommand(); sent; sent = this.#paths.pollCommand()) {
+      this.#commands.push(sent);
       worked = true;
     }
     return worked;
@@ -383,6 +465,11 @@ export class Engine {
 
 /** It runs, and is gone with the next restart. */
 const NOT_KEPT: Failure = { path: 'desired state', why: 'not kept: the state directory is full' };
+
+function signallingOf(fleet: FleetDeviceOptions): Signalling {
+  const { crypto, signingKey } = fleet;
+  return new Signalling({ ...fleet, deviceKey: crypto.ed25519.publicKey(signingKey) });
+}
 
 function seen(drops: Readonly<Record<string, number>>): Readonly<Record<string, number>> {
   return Object.fromEntries(Object.entries(drops).filter(([, count]) => count > 0));

@@ -1,10 +1,35 @@
 import type { SocketAddress } from '../net/socket-address.ts';
+import type { GoodbyeReason, PathKind } from '../peering/message.ts';
 import type { Severity } from '../sansio/log.ts';
 
 /** What happened that people and logs should know. Peers go by their configured id. */
 export type Event =
   | { readonly type: 'peer-connected'; readonly peer: string; readonly handshakeMs: number }
   | { readonly type: 'peer-failed'; readonly peer: string; readonly cause: string }
+  /** Packets of the peer take this path from now on. */
+  | {
+      readonly type: 'path-selected';
+      readonly peer: string;
+      readonly kind: PathKind;
+      readonly remote: SocketAddress;
+      readonly rttMs: number;
+      readonly why: string;
+    }
+  /** No path leads to the peer, or none on which it comes to a session. It is tried again by itself. */
+  | { readonly type: 'connection-failed'; readonly peer: string; readonly cause: string }
+  /** The peer said goodbye. */
+  | { readonly type: 'peer-left'; readonly peer: string; readonly reason: GoodbyeReason }
+  /** Somebody signals in the name of the peer with another key than its own. */
+  | { readonly type: 'key-mismatch'; readonly peer: string }
+  | { readonly type: 'relay-ready'; readonly relay: string }
+  | {
+      readonly type: 'relay-failed';
+      readonly relay: string;
+      readonly why: string;
+      readonly detail: string;
+    }
+  | { readonly type: 'no-relays' }
+  | { readonly type: 'streams-not-listening'; readonly why: string }
   | {
       readonly type: 'endpoint-changed';
       readonly peer: string;

@@ -23,8 +23,8 @@ export type Input =
   | { readonly type: 'uapi-set'; readonly request: UapiSet }
   /** Another program changed links, addresses or routes. */
   | { readonly type: 'links-changed' }
-  /** The daemon is asked to end. */
-  | { readonly type: 'stop' }
+  /** The daemon is asked to end; `reason` is what peers are told. */
+  | { readonly type: 'stop'; readonly reason: 'leaving' | 'restarting' }
   | CommandResult;
 
 /** What became of a command. */
@@ -43,6 +43,14 @@ export type CommandResult =
       readonly changes: number;
       readonly failures: readonly LinkFailure[];
     }
+  /** The addresses of this machine outside the tunnel. */
+  | { readonly type: 'local-addresses'; readonly addresses: readonly IpAddress[] }
+  | {
+      readonly type: 'relay-resolved';
+      readonly relay: string;
+      readonly outcome: Outcome<readonly IpAddress[], 'not-resolved'>;
+    }
+  | { readonly type: 'streams-listening'; readonly outcome: Outcome<void, ListenFailure> }
   | { readonly type: 'stored'; readonly outcome: Outcome<void, 'not-writable'> }
   | {
       readonly type: 'resolved';

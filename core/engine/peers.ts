@@ -5,11 +5,12 @@ import type { SocketAddress } from '../net/socket-address.ts';
 import type { Deadline } from '../sansio/agent.ts';
 import type { Instant } from '../sansio/instant.ts';
 import { unreachable } from '../sansio/outcome.ts';
-import { REKEY_ATTEMPT_TIME } from '../wireguard/constants.ts';
+import { ICE_REKEY_ATTEMPT_TIME, REKEY_ATTEMPT_TIME } from '../wireguard/constants.ts';
 import type { PeerRefusal } from '../wireguard/wireguard.ts';
 import type { UapiPeerState } from '../wireguard/uapi.ts';
 import { Endpoints, type Answer, type Question } from './endpoints.ts';
 import type { Event, Failure } from './event.ts';
+import type { Paths } from './paths.ts';
 import { PeerTable, type Peer } from './peer-table.ts';
 import { peerStatusesOf, type PeerHistory, type PeerStatus } from './status.ts';
 import type { PlaneEvent, UserspacePlane } from './userspace-plane.ts';
@@ -26,14 +27,16 @@ export type PeerEvent = Extract<
  */
 export class Peers {
   readonly #plane: UserspacePlane;
+  readonly #paths: Paths;
   readonly #table = new PeerTable();
   readonly #endpoints = new Endpoints();
   readonly #history = new Map<string, PeerHistory>();
   readonly #refused = new Map<string, Failure>();
   readonly #events: PeerEvent[] = [];
 
-  constructor(plane: UserspacePlane) {
+  constructor(plane: UserspacePlane, paths: Paths) {
     this.#plane = plane;
+    this.#paths = paths;
   }
 
   /** Configured peers that the protocol refuses to speak with. */
@@ -54,6 +57,8 @@ export class Peers {
     if (peer === undefined) return;
     const { id } = peer.configuration;
     switch (event.type) {
+      case 'peering-packet':
+        return;
       case 'handshake-completed':
         return this.#onHandshake(id, event.tookMs);
       case 'handshake-failed':
@@ -66,6 +71,12 @@ export class Peers {
       default:
         return unreachable(event);
     }
+  }
+
+  /** No path was found to a peer whose way `Paths` finds: it may be elsewhere by the name of its endpoint. */
+  handleConnectionFailed(id: string, now: Instant): void {
+    const peer = this.#table.byId(id);
+    if (peer !== undefined) this.#seek(peer, this.#endpoints.handleSilence(id), now);
   }
 
   handleAnswer(answer: Answer, now: Instant): void {
@@ -91,7 +102,7 @@ export class Peers {
   }
 
   statuses(): readonly PeerStatus[] {
-    return peerStatusesOf(this.#table.all(), this.#plane, this.#history);
+    return peerStatusesOf(this.#table.all(), this.#plane, this.#paths, this.#history);
   }
 
   uapiStates(): readonly UapiPeerState[] {
@@ -137,6 +148,7 @@ export class Peers {
 
   #set(configuration: PeerConfiguration, endpoint: Endpoint | undefined, now: Instant): void {
     const { id, publicKey, presharedKey, keepalive } = configuration;
+    const isCulvert = configuration.kind === 'culvert';
     const peer = this.#table.set(configuration);
     const address = endpoint === undefined ? undefined : this.#endpoints.set(id, endpoint);
     const outcome = this.#plane.setPeer(
@@ -144,12 +156,17 @@ export class Peers {
       {
         publicKey,
         ...(presharedKey === undefined ? {} : { presharedKey }),
-        ...(address === undefined ? {} : { endpoint: address }),
+        ...(address === undefined || isCulvert ? {} : { endpoint: address }),
         persistentKeepalive: keepalive,
-        rekeyAttemptTime: REKEY_ATTEMPT_TIME,
+        rekeyAttemptTime: isCulvert ? ICE_REKEY_ATTEMPT_TIME : REKEY_ATTEMPT_TIME,
       },
       now,
     );
+    if (outcome.ok && isCulvert) {
+      this.#paths.setPeer(peer.index, configuration, now);
+      if (address !== undefined) this.#paths.setEndpoint(peer.index, address, now);
+      return;
+    }
     if (outcome.ok) return this.#plane.setResolving(peer.index, this.#endpoints.isAsking(id));
     this.#remove(id, now);
     this.#refused.set(id, { path: `peers '${id}' publicKey`, why: REFUSALS[outcome.why] });
@@ -160,11 +177,17 @@ export class Peers {
     this.#endpoints.remove(id);
     this.#history.delete(id);
     this.#refused.delete(id);
-    if (removed !== undefined) this.#plane.removePeer(removed.index, now);
+    if (removed === undefined) return;
+    this.#paths.removePeer(removed.index, now);
+    this.#plane.removePeer(removed.index, now);
   }
 
   /** Takes what is known by the name of the peer's endpoint. */
   #seek(peer: Peer, endpoint: SocketAddress | undefined, now: Instant): void {
+    if (peer.configuration.kind === 'culvert') {
+      if (endpoint !== undefined) this.#paths.setEndpoint(peer.index, endpoint, now);
+      return;
+    }
     if (endpoint !== undefined) this.#plane.setEndpoint(peer.index, endpoint, now);
     this.#plane.setResolving(peer.index, this.#endpoints.isAsking(peer.configuration.id));
   }

@@ -2,6 +2,8 @@ import type { DeviceState } from '../fleet/report.ts';
 import { formatIpPrefix } from '../net/ip-prefix.ts';
 import type { SocketAddress } from '../net/socket-address.ts';
 import { encodeBase64 } from '../sansio/base64.ts';
+import type { RelayStatus } from '../connection/relays.ts';
+import type { Paths, PathsStatus } from './paths.ts';
 import type { Peer } from './peer-table.ts';
 import type { UserspacePlane } from './userspace-plane.ts';
 
@@ -13,6 +15,7 @@ export interface Status {
   readonly interface: InterfaceStatus | undefined;
   readonly fleet: FleetStatus | undefined;
   readonly peers: readonly PeerStatus[];
+  readonly relays: readonly RelayStatus[];
   /** Packets and datagrams that went nowhere, by reason; reasons never seen are left out. */
   readonly drops: Readonly<Record<string, number>>;
   /** Why the newest configuration is not, or not wholly, the running one. */
@@ -55,6 +58,8 @@ export interface PeerStatus {
   readonly handshakeMs: number | undefined;
   readonly rxBytes: number;
   readonly txBytes: number;
+  /** How the peer is reached; of peers that run Culvert. */
+  readonly path?: PathsStatus;
 }
 
 /** What the engine keeps of a peer's last attempt. */
@@ -67,12 +72,14 @@ export interface PeerHistory {
 export function peerStatusesOf(
   peers: Iterable<Peer>,
   plane: UserspacePlane,
+  paths: Paths,
   history: ReadonlyMap<string, PeerHistory>,
 ): readonly PeerStatus[] {
   return [...peers].map(({ index, configuration }) => {
     const { id, publicKey, allowedIps } = configuration;
     const tunnel = plane.peerStatus(index);
     const { rxBytes, txBytes } = plane.counters(index);
+    const path = paths.status(index);
     return {
       id,
       publicKey: encodeBase64(publicKey),
@@ -84,6 +91,7 @@ export function peerStatusesOf(
       handshakeMs: tenthsOf(history.get(id)?.handshakeMs),
       rxBytes,
       txBytes,
+      ...(path === undefined ? {} : { path }),
     };
   });
 }
@@ -106,8 +114,9 @@ export function deviceStateOf({ peers, drops }: Status, unixMs: number): DeviceS
   return {
     peers: peers.map((peer) => ({
       id: peer.id,
-      path: peer.state === 'connected' ? 'direct' : 'none',
-      ...(peer.endpoint === undefined ? {} : { remote: peer.endpoint }),
+      path: peer.state === 'connected' ? (peer.path?.kind ?? 'direct') : 'none',
+      ...(peer.endpoint === undefined ? {} : { remote: peer.path?.remote ?? peer.endpoint }),
+      ...(peer.path?.rtt === undefined ? {} : { rtt: Math.round(peer.path.rtt) }),
       ...(peer.lastHandshakeUnixMs === undefined
         ? {}
         : { handshakeAge: Math.max(0, Math.round((unixMs - peer.lastHandshakeUnixMs) / 1000)) }),

@@ -1,8 +1,17 @@
 import { DEFAULTS } from '../config/defaults.ts';
+import { wrap, type TunnelDatagram } from '../connection/connections.ts';
+import type { Route } from '../connection/route.ts';
 import type { Arena } from '../fastpath/arena.ts';
 import type { TransportCipher } from '../fastpath/cipher.ts';
 import type { FastPathKernel } from '../fastpath/kernel.ts';
-import { PacketPath, type Flow, type FlowVerdict } from '../fastpath/packet-path.ts';
+import {
+  PacketPath,
+  type Flow,
+  type FlowVerdict,
+  type Path,
+  type ReceivedDatagram,
+} from '../fastpath/packet-path.ts';
+import { streamDescriptor, streamOfDescriptor } from '../fastpath/path.ts';
 import { ipFamily, type IpAddress } from '../net/ip-address.ts';
 import type { IpPrefix } from '../net/ip-prefix.ts';
 import { socketAddressIp, type SocketAddress } from '../net/socket-address.ts';
@@ -14,28 +23,44 @@ import type { Crypto } from '../sansio/crypto.ts';
 import type { Instant } from '../sansio/instant.ts';
 import type { Log } from '../sansio/log.ts';
 import type { Outcome } from '../sansio/outcome.ts';
+import { guardInbound, guardOutbound } from '../peering/guard.ts';
+import type { Peering } from '../peering/peering.ts';
 import type { Random } from '../sansio/random.ts';
+import { frame } from '../stun/stream-framing.ts';
 import { AllowedIps } from '../wireguard/allowed-ips.ts';
 import {
   Wireguard,
   type PeerRefusal,
   type PeerSettings,
   type WireguardEvent,
+  type WireguardTransmit,
 } from '../wireguard/wireguard.ts';
 
-/** A datagram that leaves outside the batches: the messages of a handshake. */
+/** A datagram that leaves outside the batches, in the form in which its route carries it. */
 export interface Transmit {
-  readonly to: SocketAddress;
+  readonly route: Route;
   readonly payload: Uint8Array;
-  /** Without it the kernel chooses. */
-  readonly source?: Source;
 }
 
 /** What the userspace data plane tells about its peers, by their index. */
-export type PlaneEvent = Extract<
-  WireguardEvent,
-  { readonly type: 'handshake-completed' | 'handshake-failed' | 'endpoint-changed' }
->;
+export type PlaneEvent =
+  | Extract<
+      WireguardEvent,
+      { readonly type: 'handshake-completed' | 'handshake-failed' | 'endpoint-changed' }
+    >
+  /** A packet of the peer to the port on which daemons speak with each other. */
+  | { readonly type: 'peering-packet'; readonly peer: number; readonly packet: Uint8Array };
+
+/** The part of `Connections` that the data plane feeds: what came in, and what became of packets. */
+export interface PathFinder {
+  handleDatagram(datagram: ReceivedDatagram, now: Instant): TunnelDatagram | undefined;
+  handleTransport(
+    peer: number,
+    facts: { readonly sent: boolean; readonly received: boolean; readonly elsewhere: boolean },
+    now: Instant,
+  ): void;
+  wake(peer: number, now: Instant): void;
+}
 
 /**
  * The userspace data plane: the WireGuard protocol (`core/wireguard`) decides about sessions, the
@@ -51,6 +76,11 @@ export class UserspacePlane {
   readonly #endpoints = new Map<number, SocketAddress>();
   /** Peers without an endpoint whose packets wait, as the name of it is being resolved. */
   readonly #resolving = new Set<number>();
+  /** Peers whose way is found by `Connections`: they are where that says, not where they call from. */
+  readonly #pathFound = new Set<number>();
+  readonly #finder: PathFinder;
+  readonly #replies: Transmit[] = [];
+  readonly #peering: Peering;
 
   constructor(
     options: {
@@ -61,9 +91,13 @@ export class UserspacePlane {
       readonly kernel: FastPathKernel;
       readonly cipher: TransportCipher;
       readonly log: Log;
+      readonly finder: PathFinder;
+      readonly peering: Peering;
     },
     now: Instant,
   ) {
+    this.#finder = options.finder;
+    this.#peering = options.peering;
     this.#wireguard = new Wireguard(options, now);
     this.#packets = new PacketPath({
       kernel: options.kernel,
@@ -93,6 +127,20 @@ export class UserspacePlane {
     this.#settle(now);
   }
 
+  /**
+   * Datagrams that a stream delivered, from `first` on. Returns the first one that found no room, for
+   * which this is to be called again after the packets were flushed.
+   */
+  handleStreamDatagrams(datagrams: readonly TunnelDatagram[], first: number, now: Instant): number {
+    const { route } = datagrams[first] ?? {};
+    const path = route && this.#pathOf(route);
+    if (path === undefined) return datagrams.length;
+    const payloads = datagrams.map(({ payload }) => payload);
+    const next = this.#packets.inboundDatagrams(payloads, first, path, now);
+    this.#settle(now);
+    return next;
+  }
+
   handleTimeout(now: Instant): void {
     this.#wireguard.handleTimeout(now);
     this.#settle(now);
@@ -114,6 +162,7 @@ export class UserspacePlane {
   /** Our addresses in the tunnel: ICMP errors to the LAN come from these. */
   setAddresses(addresses: readonly IpAddress[]): void {
     this.#packets.setAddresses(addresses);
+    this.#packets.invalidateFlows();
   }
 
   setOffloads(offloads: DeviceOffloads): void {
@@ -139,6 +188,51 @@ export class UserspacePlane {
     this.#packets.removePeer(index);
     this.#endpoints.delete(index);
     this.#resolving.delete(index);
+    this.#pathFound.delete(index);
+  }
+
+  /** Leaves the way to the peer to `setRoute`: packets wait while there is none. */
+  setPathFound(index: number): void {
+    this.#pathFound.add(index);
+    this.#packets.invalidateFlows();
+  }
+
+  /** Sends to a peer of `setPathFound` this way from now on. */
+  setRoute(index: number, route: Route | undefined, now: Instant): void {
+    if (!this.#pathFound.has(index)) return;
+    this.#wireguard.setEndpoint(index, route?.remote, now);
+    this.#packets.setPath(index, route && this.#pathOf(route));
+    this.#settle(now);
+  }
+
+  requestHandshake(index: number, now: Instant): void {
+    this.#wireguard.requestHandshake(index, now);
+    this.#settle(now);
+  }
+
+  /** Forgets the sessions with a peer that is gone. */
+  endSessions(index: number, now: Instant): void {
+    this.#wireguard.endSessions(index, now);
+    this.#settle(now);
+  }
+
+  /** Drops the packets that wait for the peer. */
+  dropStaged(index: number): void {
+    this.#packets.dropStaged(index);
+  }
+
+  /** The same, whatever becomes of the peer in the next moment: for the last word to it. */
+  sendAtOnce(index: number, packet: Uint8Array): void {
+    this.#packets.sendPacket(index, packet);
+    for (const { path, payload } of this.#packets.takeSendsAsCopies()) {
+      this.#replies.push({ route: routeOf(path), payload: wrapForStream(payload, path) });
+    }
+  }
+
+  /** Sends an IP packet of the daemon's own to a peer. */
+  sendPacket(index: number, packet: Uint8Array, now: Instant): void {
+    this.#packets.sendPacket(index, packet);
+    this.#settle(now);
   }
 
   /** Sets which networks lie behind which peers, as a whole. */
@@ -167,10 +261,14 @@ export class UserspacePlane {
   }
 
   pollTransmit(): Transmit | undefined {
-    const transmit = this.#wireguard.pollTransmit();
-    if (transmit?.peer === undefined) return transmit;
-    const path = this.#packets.path(transmit.peer);
-    return path?.remote === transmit.to ? { ...transmit, source: path } : transmit;
+    const reply = this.#replies.shift();
+    if (reply !== undefined) return reply;
+    for (;;) {
+      const transmit = this.#wireguard.pollTransmit();
+      if (transmit === undefined) return undefined;
+      const sent = this.#routed(transmit, undefined);
+      if (sent !== undefined) return sent;
+    }
   }
 
   pollEvent(): PlaneEvent | undefined {
@@ -211,6 +309,7 @@ export class UserspacePlane {
       if (this.#drainFacts(now)) worked = true;
       if (this.#drainWanted(now)) worked = true;
       if (this.#drainEvents()) worked = true;
+      if (this.#drainLocal()) worked = true;
     }
   }
 
@@ -218,14 +317,68 @@ export class UserspacePlane {
     for (let worked = false; ; worked = true) {
       const datagram = this.#packets.pollDatagram();
       if (datagram === undefined) return worked;
-      this.#wireguard.handleDatagram(datagram, now);
+      const isStream = streamOfDescriptor(datagram.path.fd) !== undefined;
+      // What a stream delivered was told apart already.
+      const inner = isStream
+        ? { ...datagram, route: routeOf(datagram.path) }
+        : this.#finder.handleDatagram(datagram, now);
+      if (inner !== undefined) this.#handleHandshake(inner, now);
     }
+  }
+
+  /** Answers leave the way the message came, as there may be no other yet. */
+  #handleHandshake({ payload, from, route }: TunnelDatagram, now: Instant): void {
+    this.#flushTransmits();
+    const path = route.source ?? {};
+    this.#wireguard.handleDatagram({ payload, from, path }, now);
+    // A plain peer that calls is answered from where it called, which the events say.
+    this.#drainEvents();
+    for (;;) {
+      const transmit = this.#wireguard.pollTransmit();
+      if (transmit === undefined) return;
+      const reply = this.#routed(transmit, { from, route });
+      if (reply !== undefined) this.#replies.push(reply);
+    }
+  }
+
+  #flushTransmits(): void {
+    for (;;) {
+      const transmit = this.#wireguard.pollTransmit();
+      if (transmit === undefined) return;
+      const sent = this.#routed(transmit, undefined);
+      if (sent !== undefined) this.#replies.push(sent);
+    }
+  }
+
+  /** Finds the way of a message; `undefined` for a peer that has none at present. */
+  #routed(
+    { peer, to, payload, source }: WireguardTransmit,
+    arrival: { readonly from: SocketAddress; readonly route: Route } | undefined,
+  ): Transmit | undefined {
+    if (peer === undefined || !this.#pathFound.has(peer)) {
+      if (arrival?.from === to && peer === undefined) {
+        return { route: arrival.route, payload: wrap(payload, arrival.route) };
+      }
+      const path = peer === undefined ? undefined : this.#packets.path(peer);
+      const own = path?.remote === to ? path : source;
+      return { route: { remote: to, ...(own === undefined ? {} : { source: own }) }, payload };
+    }
+    const path = this.#packets.path(peer);
+    const route = path === undefined ? arrival?.route : routeOf(path);
+    return route && { route, payload: wrap(payload, route) };
   }
 
   #drainFacts(now: Instant): boolean {
     for (let worked = false; ; worked = true) {
       const facts = this.#packets.pollFacts();
       if (facts === undefined) return worked;
+      const { peer } = facts;
+      if (this.#pathFound.has(peer)) {
+        const sent = facts.sentData || facts.sentKeepalive;
+        const received = facts.receivedData || facts.receivedKeepalive;
+        const elsewhere = facts.roamedTo !== undefined;
+        this.#finder.handleTransport(peer, { sent, received, elsewhere }, now);
+      }
       this.#wireguard.handleTransport(facts, now);
     }
   }
@@ -234,7 +387,17 @@ export class UserspacePlane {
     for (let worked = false; ; worked = true) {
       const peer = this.#packets.pollWanted();
       if (peer === undefined) return worked;
+      if (this.#pathFound.has(peer)) this.#finder.wake(peer, now);
       this.#wireguard.handlePacketWithoutSession(peer, now);
+    }
+  }
+
+  #drainLocal(): boolean {
+    for (let worked = false; ; worked = true) {
+      const local = this.#packets.pollLocal();
+      if (local === undefined) return worked;
+      const { peer, packet } = local;
+      if (peer !== undefined) this.#events.push({ type: 'peering-packet', peer, packet });
     }
   }
 
@@ -257,10 +420,12 @@ export class UserspacePlane {
       case 'keepalive-due':
         return this.#packets.keepalive(event.peer);
       case 'endpoint-changed':
+        if (this.#pathFound.has(event.peer)) return;
         this.#useEndpoint(event.peer, event.endpoint);
         this.#events.push(event);
         return;
       case 'source-changed':
+        if (this.#pathFound.has(event.peer)) return;
         return this.#useSource(event.peer, event.source);
       case 'handshake-failed':
         this.#packets.dropStaged(event.peer);
@@ -304,23 +469,52 @@ export class UserspacePlane {
     );
   }
 
+  #pathOf({ remote, source, stream, channel }: Route): Path | undefined {
+    const family = ipFamily(socketAddressIp(remote));
+    const socket = family === 4 ? this.#listening?.ipv4 : this.#listening?.ipv6;
+    const fd = stream === undefined ? socket : streamDescriptor(stream);
+    if (fd === undefined) return undefined;
+    return { ...source, fd, remote, ...(channel === undefined ? {} : { channel }) };
+  }
+
   /** A peer that cannot be reached is refused at once, as by the Linux kernel: no attempt will begin. */
   #decideOutbound(flow: Flow): FlowVerdict {
     const peer = this.#allowedIps.lookupBytes(flow.destination, 0, flow.family);
     // The kernel itself sends some, such as router solicitations, into every interface.
     if (peer === undefined && isMulticast(flow)) return { type: 'drop', reason: 'multicast' };
     if (peer === undefined) return { type: 'drop', reason: 'no-peer', icmp: 'host-unreachable' };
-    return this.#endpoints.has(peer) || this.#resolving.has(peer)
+    const guarded = guardOutbound(this.#peering, peer, flow);
+    if (guarded !== undefined) return guarded;
+    const isReachable =
+      this.#endpoints.has(peer) || this.#resolving.has(peer) || this.#pathFound.has(peer);
+    return isReachable
       ? { type: 'forward', peer }
       : { type: 'drop', reason: 'no-endpoint', icmp: 'host-unreachable' };
   }
 
   /** Cryptokey routing: a packet is a peer's only if its source is (whitepaper §2). */
   #decideInbound(peer: number, flow: Flow): FlowVerdict {
-    return this.#allowedIps.lookupBytes(flow.source, 0, flow.family) === peer
-      ? { type: 'forward', peer }
-      : { type: 'drop', reason: 'source-not-allowed' };
+    if (this.#allowedIps.lookupBytes(flow.source, 0, flow.family) !== peer) {
+      return { type: 'drop', reason: 'source-not-allowed' };
+    }
+    return guardInbound(this.#peering, flow) ?? { type: 'forward', peer };
   }
+}
+
+/** The packet path has put the header of the channel before it already. */
+function wrapForStream(payload: Uint8Array, { fd, channel }: Path): Uint8Array {
+  const isFramed = streamOfDescriptor(fd) !== undefined && channel === undefined;
+  return isFramed ? frame(payload) : payload;
+}
+
+function routeOf({ fd, remote, channel, ...source }: Path): Route {
+  const stream = streamOfDescriptor(fd);
+  return {
+    remote,
+    source,
+    ...(stream === undefined ? {} : { stream }),
+    ...(channel === undefined ? {} : { channel }),
+  };
 }
 
 /** RFC 5771 §3: 224.0.0.0/4; RFC 4291 §2.7: ff00::/8. */

@@ -29,6 +29,7 @@ import {
   DATAGRAM_LENGTH,
   DATAGRAM_OFFSET,
   DATAGRAM_SEGMENT,
+  DATAGRAM_SIZE,
   DATAGRAM_TOS,
   DROP_OVERSIZED,
   DROP_QUEUE_FULL,
@@ -54,6 +55,11 @@ import {
   READ_OFFSET,
   READ_SIZE,
   SENDS,
+  SEND_LENGTH,
+  SEND_OFFSET,
+  SEND_PATH,
+  SEND_SEGMENT,
+  SEND_SIZE,
   STOP_END,
   STOP_LOCAL,
   STOP_MISS,
@@ -71,7 +77,7 @@ import {
   WRITE_RESULT,
   WRITE_SIZE,
 } from './layout.ts';
-import { readSourcePath, writeSource, type Path } from './path.ts';
+import { readPath, readSourcePath, writeSource, type Path } from './path.ts';
 import { PeerRows, type PeerCounters, type PeerFacts, type SessionKeys } from './peer-rows.ts';
 import { Staging } from './staging.ts';
 
@@ -209,16 +215,24 @@ export class PacketPath {
     this.#writesReady = this.#kernel.finish();
   }
 
-  /** Takes one datagram that came another way than in a batch, for example over a stream. */
-  inboundDatagram(payload: Uint8Array, path: Path, now: Instant): void {
-    if (payload.length > LARGEST_TRAIN) return this.#drops.count(DROP_OVERSIZED);
-    this.#bytes.set(payload, UDP_IN);
-    this.#setU32(DATAGRAMS + DATAGRAM_OFFSET, UDP_IN);
-    this.#setU32(DATAGRAMS + DATAGRAM_LENGTH, payload.length);
-    this.#setU32(DATAGRAMS + DATAGRAM_SEGMENT, 0);
-    this.#setU32(DATAGRAMS + DATAGRAM_TOS, 0);
-    writeSource(this.arena.buffer, DATAGRAMS, path);
-    this.inbound(1, path.fd, now);
+  /**
+   * Takes datagrams that came another way than in a batch, over a stream, from `first` on. Returns the
+   * index of the first one that found no room: call again when `takeWrites` has returned 0.
+   */
+  inboundDatagrams(
+    payloads: readonly Uint8Array[],
+    first: number,
+    path: Path,
+    now: Instant,
+  ): number {
+    let next = first;
+    let count = 0;
+    for (; count < MOST_DATAGRAMS && next < payloads.length; count++) {
+      next = this.#layTrain(payloads, next, count);
+      writeSource(this.arena.buffer, DATAGRAMS + count * DATAGRAM_SIZE, path);
+    }
+    this.inbound(count, path.fd, now);
+    return next;
   }
 
   /** Receives with the session from here on. Copies the keys and wipes the given ones. */
@@ -314,6 +328,24 @@ export class PacketPath {
     return this.#kernel.train();
   }
 
+  /** Takes all that is ready to be sent out of the arena, datagram by datagram; slow. */
+  takeSendsAsCopies(): readonly { readonly path: Path; readonly payload: Uint8Array }[] {
+    const taken: { path: Path; payload: Uint8Array }[] = [];
+    for (let ready = this.takeSends(); ready > 0; ready = this.takeSends()) {
+      for (let record = SENDS; record < SENDS + ready * SEND_SIZE; record += SEND_SIZE) {
+        const path = readPath(this.arena.buffer, this.#u32(record + SEND_PATH));
+        const at = this.#u32(record + SEND_OFFSET);
+        const length = this.#u32(record + SEND_LENGTH);
+        const segment = this.#u32(record + SEND_SEGMENT) & 0xffff || length;
+        for (let done = 0; path !== undefined && done < length; done += segment) {
+          const end = at + Math.min(done + segment, length);
+          taken.push({ path, payload: this.#bytes.slice(at + done, end) });
+        }
+      }
+    }
+    return taken;
+  }
+
   /** Returns how many write records are ready at `arena.writes`; they count as taken. */
   takeWrites(): number {
     const ready = this.#writesReady;
@@ -353,6 +385,28 @@ export class PacketPath {
   /** What went nowhere, by reason; reasons never seen are left out. */
   get drops(): Readonly<Record<string, number>> {
     return this.#drops.read();
+  }
+
+  /** Lays datagrams of one length, of which the last may be shorter, as one train. Returns the next one. */
+  #layTrain(payloads: readonly Uint8Array[], first: number, record: number): number {
+    const at = UDP_IN + record * LARGEST_TRAIN;
+    const segment = payloads[first]?.length ?? 0;
+    let length = 0;
+    let next = first;
+    for (; next < payloads.length; next++) {
+      const payload = payloads[next];
+      const isLast = next > first && (payloads[next - 1]?.length ?? 0) < segment;
+      if (payload === undefined || payload.length > segment || isLast) break;
+      if (length + payload.length > LARGEST_TRAIN) break;
+      this.#bytes.set(payload, at + length);
+      length += payload.length;
+    }
+    const row = DATAGRAMS + record * DATAGRAM_SIZE;
+    this.#setU32(row + DATAGRAM_OFFSET, at);
+    this.#setU32(row + DATAGRAM_LENGTH, length);
+    this.#setU32(row + DATAGRAM_SEGMENT, segment);
+    this.#setU32(row + DATAGRAM_TOS, 0);
+    return next;
   }
 
   #decide(verdict: FlowVerdict): void {

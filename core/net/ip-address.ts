@@ -51,6 +51,13 @@ export function isLinkLocal(address: IpAddress): boolean {
   return /^fe[89ab][0-9a-f]:/.test(address);
 }
 
+/** Whether the address is of a network of its own: RFC 1918, RFC 4193, and this host. */
+export function isPrivate(address: IpAddress): boolean {
+  return ipFamily(address) === 6
+    ? /^f[cd]/.test(address) || address === '::1' || isLinkLocal(address)
+    : /^(10|127|192\.168|169\.254|172\.(1[6-9]|2\d|3[01]))\./.test(address);
+}
+
 /** Everything that may stand in an IPv6 address, no longer than the longest of them. */
 const IPV6_TEXT = /^[0-9a-f:.]{2,45}$/i;
 

@@ -56,6 +56,11 @@ export function prefixContains(prefix: IpPrefix, address: IpAddress): boolean {
   return a.every((byte, i) => ((byte ^ (b[i] ?? 0)) & maskByte(prefix.length, i)) === 0);
 }
 
+/** Whether the prefix is one address. */
+export function isFullLength({ address, length }: IpPrefix): boolean {
+  return length === widthOf(address);
+}
+
 function widthOf(address: IpAddress): number {
   return ipFamily(address) === 4 ? 32 : 128;
 }

@@ -48,3 +48,16 @@ const RFC4571: Framing = {
   measure: (start) =>
     start.length < LENGTH_FIELD ? undefined : LENGTH_FIELD + readUint16(start, 0),
 };
+
+/** Returns the datagrams of a train, all of `segment` bytes but the last, each in its frame. */
+export function frameTrain(train: Uint8Array, segment: number): Uint8Array {
+  const count = Math.ceil(train.length / segment);
+  const framed = new Uint8Array(train.length + count * LENGTH_FIELD);
+  for (let i = 0; i < count; i++) {
+    const datagram = train.subarray(i * segment, (i + 1) * segment);
+    const at = i * (segment + LENGTH_FIELD);
+    writeUint16(framed, at, datagram.length);
+    framed.set(datagram, at + LENGTH_FIELD);
+  }
+  return framed;
+}

@@ -15,6 +15,8 @@ import { FlightRecorder } from '../../core/plugin/flight-recorder.ts';
 import type { Publication } from '../../core/plugin/control-channel.ts';
 import type { Files } from '../../core/plugin/files.ts';
 import type { Links } from '../../core/plugin/links.ts';
+import type { KeptCandidates } from '../../core/engine/kept-candidates.ts';
+import type { Streams } from '../../core/plugin/streams.ts';
 import { encodeBase64 } from '../../core/sansio/base64.ts';
 import { nullLog } from '../../core/sansio/log.ts';
 import { ok } from '../../core/sansio/outcome.ts';
@@ -42,6 +44,16 @@ const NO_LINKS: Links = {
   monitor: () => () => undefined,
 };
 
+/** A machine that dials nobody. */
+const NO_STREAMS: Streams = {
+  listenTo: () => undefined,
+  dial: () => undefined,
+  listen: async () => ok(undefined),
+  send: () => false,
+  close: () => undefined,
+  waiting: 0,
+};
+
 const crypto = createNodeCrypto(createNobleCrypto());
 
 /** A daemon of the simulation: the real engine, driver and wiring over devices in memory. */
@@ -64,6 +76,9 @@ export class Site {
     /** Returns the addresses of a host name; the answer comes as time goes on. */
     readonly lookUp?: (host: string) => readonly string[];
     readonly links?: Links;
+    /** Where it may dial and be dialled; nowhere without it. */
+    readonly streams?: Streams;
+    readonly keptCandidates?: KeptCandidates;
     readonly files?: Files;
     /** Of a device of a fleet. */
     readonly fleet?: FleetDeviceOptions;
@@ -76,7 +91,7 @@ export class Site {
     this.tun = new MemoryTunHost().createDevice();
 
     const clock = time.clock();
-    const engine = createEngine(seed, clock, options.fleet);
+    const engine = createEngine(seed, clock, options.fleet, options.keptCandidates);
     this.engine = calls === undefined ? engine : recordCalls(engine, calls);
     const host = network.host(
       (candidate) => this.addresses.includes(candidate),
@@ -89,6 +104,8 @@ export class Site {
         datagrams: host.createDatagrams(),
         links: options.links ?? NO_LINKS,
         files: options.files ?? NO_FILES,
+        streams: options.streams ?? NO_STREAMS,
+        deviceKey: new Uint8Array(32).fill(seed & 0xff),
         control: {
           connect: () => ok(undefined),
           publish: (publication) => void this.published.push(publication),
@@ -121,7 +138,12 @@ export class Site {
 }
 
 /** Makes the engine of a seed: its keys and all of its randomness. */
-export function createEngine(seed: number, clock: Clock, fleet?: FleetDeviceOptions): Engine {
+export function createEngine(
+  seed: number,
+  clock: Clock,
+  fleet?: FleetDeviceOptions,
+  keptCandidates: KeptCandidates = new Map(),
+): Engine {
   const random = new SeededRandom(seed);
   const kernel = createTwinKernel();
   return new Engine(
@@ -133,6 +155,8 @@ export function createEngine(seed: number, clock: Clock, fleet?: FleetDeviceOpti
       kernel,
       cipher: createPortableCipher('node', crypto.chacha20poly1305, kernel.memory),
       fleet,
+      software: 'simulation',
+      keptCandidates,
       log: nullLog,
     },
     clock.now(),
