@@ -16,7 +16,7 @@ export function openWebSocket(socket: Socket, authority: string): Promise<Duplex
     ...LIMITS,
   });
   // Before it is open, so that nothing which comes with the answer is lost.
-  const duplex = streamOf(client);
+  const duplex = streamOf(client, socket);
   return new Promise((resolve, reject) => {
     client.once('open', () => resolve(duplex));
     client.once('unexpected-response', (_request, { statusCode }) => {
@@ -37,7 +37,8 @@ export class WebSocketUpgrade {
 
   /** Answers the request; what is no proper opening handshake is answered with an error and closed. */
   accept(request: IncomingMessage, head: Buffer, onOpen: (duplex: Duplex) => void): void {
-    this.#server.handleUpgrade(request, request.socket, head, (client) => onOpen(streamOf(client)));
+    const { socket } = request;
+    this.#server.handleUpgrade(request, socket, head, (client) => onOpen(streamOf(client, socket)));
   }
 }
 
@@ -51,10 +52,14 @@ const LIMITS = {
   maxPayload: LARGEST_MESSAGE,
   // What we carry is encrypted and does not compress.
   perMessageDeflate: false,
+  // Who takes part in the closing handshake and then keeps TCP open.
+  closeTimeout: 1000,
 } as const;
 
-function streamOf(socket: WebSocket): Duplex {
-  const duplex = createWebSocketStream(socket);
+function streamOf(client: WebSocket, socket: Socket): Duplex {
+  const duplex = createWebSocketStream(client);
+  // Who breaks the rules gets no closing handshake, for which ws would wait half a minute.
+  client.once('error', (error) => socket.destroy(error));
   // Whoever uses it hears of the end; an error that nobody listens to would end the process.
   duplex.on('error', () => undefined);
   return duplex;
