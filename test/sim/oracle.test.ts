@@ -108,13 +108,15 @@ function randomWorld(seed: number) {
   const shape: string[] = [];
   for (let i = 0; i < 4; i++) {
     const outside = pick(networks);
-    const kind = pick(NAT_KINDS.filter((kind) => kind !== 'none'));
-    const behind = { ...NAT_PRESETS[kind], hairpinning: random.fraction() < 0.5 };
+    const kind = pick(NAT_KINDS);
+    const hairpinning = random.fraction() < 0.5;
+    const behind = kind === 'none' ? kind : { ...NAT_PRESETS[kind], hairpinning };
     const isOpen = random.fraction() < 0.3;
-    // Prefixes that are used twice, as in the field, but not by a network around another.
-    const ipv4Prefix = `192.168.${outside === world.internet ? pick([1, 2]) : 10 + i}.`;
+    // Prefixes that are used twice, as in the field, but not where one is seen from the other.
+    const isHidden = kind !== 'none' && outside === world.internet;
+    const ipv4Prefix = `192.168.${isHidden ? pick([1, 2]) : 10 + i}.`;
     networks.push(world.network({ behind, outside, isOpen, ipv4Prefix }).network);
-    const flags = `${behind.hairpinning ? ' hairpin' : ''}${isOpen ? ' open' : ''}`;
+    const flags = `${hairpinning ? ' hairpin' : ''}${isOpen ? ' open' : ''}`;
     shape.push(`${i + 1}:${kind}${flags} in ${networks.indexOf(outside)}`);
   }
   const place = (name: string): Host => {

@@ -1,9 +1,8 @@
-import { ipFamily, type IpAddress, type IpFamily } from '../../core/net/ip-address.ts';
+import { ipFamily, type IpAddress } from '../../core/net/ip-address.ts';
 import { socketAddress } from '../../core/net/socket-address.ts';
 import type { Dependence } from './filter.ts';
 import { Gateway } from './gateway.ts';
 import type { Host } from './host.ts';
-import type { Network } from './network.ts';
 import type { World } from './world.ts';
 
 /**
@@ -14,9 +13,8 @@ import type { World } from './world.ts';
  */
 export function directPathPossible(a: Host, b: Host): boolean {
   return (
-    isReachedAtHostAddress(a, b) ||
-    isReachedAtHostAddress(b, a) ||
-    ([4, 6] as const).some((family) => isPunchable(a, b, family))
+    addressesOf(b).some((address) => isReachedAt(a, b, address)) ||
+    addressesOf(a).some((address) => isReachedAt(b, a, address))
   );
 }
 
@@ -74,40 +72,68 @@ function admitsUnknownPort({ filtering }: Side): boolean {
   return filtering !== 'address-and-port-dependent';
 }
 
-/** Whether the addresses of b's own interfaces lead to b from where a is, with or without punching. */
-function isReachedAtHostAddress(a: Host, b: Host): boolean {
-  return b.addresses.some((address) => {
-    const source = a.address(ipFamily(address));
-    if (source === undefined) return false;
-    const up = climb(a, address);
-    const down = up && descend(up.network, address, b);
-    if (up === undefined || down === undefined) return false;
-    const seenAs = outerAddress(up.gateways, source);
-    if (isBlocked(up.gateways, seenAs, address) || isBlocked(down, address, seenAs)) return false;
-    // Who is behind a firewall has to send first, to where a can be seen from; it was told so only of
-    // the Internet, and of a's own address.
-    const isSeen = up.network.wayOut === undefined || seenAs === source;
-    const isOpen = sideOf(down, address).filtering === 'endpoint-independent';
-    return (isSeen || isOpen) && canPunch(sideOf(up.gateways, source), sideOf(down, address));
-  });
+/** The addresses that a host can tell others: its own, and those under which the Internet sees it. */
+function addressesOf(host: Host): readonly IpAddress[] {
+  const gateways = gatewaysOf(host);
+  const mapped = host.addresses.map((address) => outerAddress(gateways, address));
+  return [...new Set([...host.addresses, ...mapped])];
 }
 
-/** Whether both meet at their mapped addresses on the Internet, or at a NAT that sends them back in. */
-function isPunchable(a: Host, b: Host, family: IpFamily): boolean {
-  const [sourceA, sourceB] = [a.address(family), b.address(family)];
-  if (sourceA === undefined || sourceB === undefined) return false;
-  const [gatewaysA, gatewaysB] = [gatewaysOf(a), gatewaysOf(b)];
-  const seenA = outerAddress(gatewaysA, sourceA);
-  const seenB = outerAddress(gatewaysB, sourceB);
-  // Without a NAT the mapped address is the host's.
-  if (seenA === sourceA && seenB === sourceB) return false;
-  const shared = gatewaysA.filter((gateway) => gatewaysB.includes(gateway));
-  if (shared.length > 0) {
-    const outermost = shared.findLast((gateway) => gateway.translates(sourceA));
-    if (outermost?.nat?.behaviour.hairpinning !== true) return false;
+/** Whether checks of a to this address of b, and what b sends on its own, make a path. */
+function isReachedAt(a: Host, b: Host, address: IpAddress): boolean {
+  const source = a.address(ipFamily(address));
+  const inner = b.address(ipFamily(address));
+  const way = wayTo(a, address, b);
+  if (source === undefined || inner === undefined || way === undefined) return false;
+  const seenAs = outerAddress(way.up, source);
+  if (isBlocked(way.up, seenAs, address) || isBlocked(way.down, address, seenAs)) return false;
+  const [near, far] = [sideOf(way.up, source), sideOf(way.down, inner)];
+  // Who filters has to send first, and knows to where only if a could tell it.
+  const isKnown = addressesOf(a).includes(seenAs) || far.filtering === 'endpoint-independent';
+  return isKnown && canPunch(near, far);
+}
+
+/**
+ * The gateways out of which and into which a packet from a goes on its way to an address of b, each
+ * from the inside out; `undefined` where it does not come to b. At a NAT that sends it back it goes
+ * through both ways.
+ */
+function wayTo(a: Host, address: IpAddress, b: Host) {
+  const up: Gateway[] = [];
+  let { network } = a;
+  while (network.memberAt(address) === undefined) {
+    const gateway = network.wayOut;
+    if (!(gateway instanceof Gateway)) return undefined;
+    up.push(gateway);
+    if (gateway.owns(address)) {
+      const isSentBack = gateway.nat?.behaviour.hairpinning === true;
+      const isBehind = gatewaysOf(b).includes(gateway);
+      return isSentBack && isBehind ? { up, down: gatewaysUpTo(b, gateway) } : undefined;
+    }
+    network = gateway.outside;
   }
-  if (isBlocked(gatewaysA, seenA, seenB) || isBlocked(gatewaysB, seenB, seenA)) return false;
-  return canPunch(sideOf(gatewaysA, sourceA), sideOf(gatewaysB, sourceB));
+  const member = network.memberAt(address);
+  if (member === b) return { up, down: [] };
+  // What owns the address, or routes to it, has to be in front of b and not of another.
+  const first = member instanceof Gateway ? member : undefined;
+  if (first === undefined || !gatewaysOf(b).includes(first) || !leadsTo(first, address, b)) {
+    return undefined;
+  }
+  return { up, down: gatewaysUpTo(b, first) };
+}
+
+/** Whether a packet that a gateway takes from outside ends at b, and at no other of that address. */
+function leadsTo(first: Gateway, address: IpAddress, b: Host): boolean {
+  let member: unknown = first;
+  while (member instanceof Gateway && !member.owns(address)) {
+    member = member.inside.memberAt(address);
+  }
+  return member === b || (member instanceof Gateway && gatewaysOf(b).includes(member));
+}
+
+function gatewaysUpTo(host: Host, last: Gateway): readonly Gateway[] {
+  const gateways = gatewaysOf(host);
+  return gateways.slice(0, gateways.indexOf(last) + 1);
 }
 
 /** Whether datagrams get from a host to a public one, and answers back. */
@@ -133,30 +159,6 @@ function gatewaysOf(host: Host): readonly Gateway[] {
     wayOut = wayOut.outside.wayOut;
   }
   return gateways;
-}
-
-/** The gateways that a packet from the host passes until a network knows its destination. */
-function climb(host: Host, to: IpAddress) {
-  const gateways: Gateway[] = [];
-  let { network } = host;
-  while (network.memberAt(to) === undefined) {
-    const gateway = network.wayOut;
-    if (!(gateway instanceof Gateway)) return undefined;
-    gateways.push(gateway);
-    network = gateway.outside;
-  }
-  return { network, gateways };
-}
-
-/** The gateways from there to the host, or `undefined` where the address is another's. */
-function descend(start: Network, to: IpAddress, host: Host): readonly Gateway[] | undefined {
-  const gateways: Gateway[] = [];
-  let member = start.memberAt(to);
-  while (member instanceof Gateway && !member.owns(to)) {
-    gateways.push(member);
-    member = member.inside.memberAt(to);
-  }
-  return member === host ? gateways : undefined;
 }
 
 /** Under which address a host is seen behind these gateways. */
