@@ -5,8 +5,8 @@
  *
  * A pair waits, is in progress, and is then valid or failed. Checks leave one each CHECK_PACING, the first
  * in the call that made its pair; an unanswered one is repeated until ICE_TIMEOUT after its pair was made.
- * A check of the peer revives a failed pair, which is how two sides meet that start at different times. With
- * no pair valid and none tried any more the agent says `failed` and goes on answering.
+ * A check of the peer revives a failed pair, which is how two sides meet that start at different times. When
+ * no pair is valid ICE_TIMEOUT after the newest was made the agent says `failed`, and goes on answering.
  *
  * Credentials are known from the start and stay, so the peer's checks may come before its candidates do, and
  * before ours are known to it. Nothing that does not authenticate changes any state, nor is it answered: the
@@ -17,8 +17,7 @@
  * An answer from another address than was asked is ignored and fails no pair (§7.2.5.2.1): who sees a check
  * could end its pair that way. The controlling side may nominate again (§8.1.1): the newest nomination counts.
  */
-import { ipFamily } from '../net/ip-address.ts';
-import { socketAddressIp, type SocketAddress } from '../net/socket-address.ts';
+import type { SocketAddress } from '../net/socket-address.ts';
 import { sooner, type Deadline } from '../sansio/agent.ts';
 import { BoundedQueue } from '../sansio/bounded-queue.ts';
 import { after, elapsed, type Instant } from '../sansio/instant.ts';
@@ -38,14 +37,15 @@ import {
   EVENT_LIMIT,
   FIRST_RETRANSMISSION,
   ICE_TIMEOUT,
-  PEER_REFLEXIVE_LIMIT,
   TRANSMIT_LIMIT,
   WITHDRAWN_LIFETIME,
 } from './constants.ts';
+import { LocalCandidates } from './local-candidates.ts';
 import type { IceDropReason, IceEvent, IceTransmit } from './outputs.ts';
 import {
   canPair,
   FAILED,
+  heardAt,
   noteAnswer,
   pairIdOf,
   validPairOf,
@@ -60,6 +60,7 @@ import {
   type ValidPair,
   type WaitingState,
 } from './pair.ts';
+import { unprovenInExcess, validInExcess } from './peer-reflexive.ts';
 import { RemoteCandidates } from './remote-candidates.ts';
 import { otherRole, settleRole, type IceRole } from './role.ts';
 
@@ -76,7 +77,7 @@ export interface IceOptions extends BindingContext {
 
 export class IceAgent {
   readonly #options: IceOptions;
-  readonly #locals: LocalCandidate[] = [];
+  readonly #locals = new LocalCandidates();
   readonly #remotes = new RemoteCandidates();
   readonly #checkList = new CheckList();
   readonly #checks: Checks;
@@ -92,7 +93,7 @@ export class IceAgent {
   #role: IceRole;
   /** Controlling: the pair whose checks nominate. Controlled: one that is nominated and not valid yet. */
   #nominated: Pair | undefined;
-  /** Before this the agent does not fail, even if there is nothing to try. */
+  /** Then the agent fails if no pair is valid. A failed pair that the peer revives is no new hope. */
   #hopesUntil: Instant;
   #hasFailed = false;
   #nextCheckAt: Instant;
@@ -149,20 +150,11 @@ export class IceAgent {
   }
 
   /**
-   * Adds a local candidate on a base. A reflexive one makes no pairs, as its checks leave from the base of
-   * its host candidate; and there is one candidate for each base, address and direction.
+   * Adds a local candidate on a base. A reflexive one shares the base of its host, and makes no pairs.
    */
   addLocalCandidate(candidate: Candidate, base: BaseId, now: Instant): void {
-    if (candidate.type === 'srflx' || candidate.type === 'prflx') return;
-    const isKnown = this.#locals.some(
-      (known) =>
-        known.base === base &&
-        known.candidate.address === candidate.address &&
-        directionOf(known.candidate) === directionOf(candidate),
-    );
-    if (isKnown) return;
-    const local = { candidate, base };
-    this.#locals.push(local);
+    const local = this.#locals.add(candidate, base);
+    if (local === undefined) return;
     for (const remote of this.#remotes.all) {
       if (remote.origin !== 'withdrawn') this.#pairUp(local, remote, now);
     }
@@ -171,9 +163,7 @@ export class IceAgent {
 
   /** The base is gone, with its candidates and pairs. */
   removeBase(base: BaseId, now: Instant): void {
-    for (let i = this.#locals.length - 1; i >= 0; i--) {
-      if (this.#locals[i]?.base === base) this.#locals.splice(i, 1);
-    }
+    this.#locals.removeBase(base);
     for (const pair of this.#checkList.pairs.slice()) {
       if (pair.local.base === base) this.#removePair(pair, now);
     }
@@ -183,7 +173,7 @@ export class IceAgent {
   /** Takes the complete list; unknown ones are paired, missing ones dropped unless their pair answers. */
   setRemoteCandidates(candidates: readonly Candidate[], now: Instant): void {
     for (const remote of this.#remotes.setSignalled(candidates)) {
-      for (const local of this.#locals) this.#pairUp(local, remote, now);
+      for (const local of this.#locals.all) this.#pairUp(local, remote, now);
     }
     this.#advance(now);
   }
@@ -264,16 +254,12 @@ export class IceAgent {
     }
     this.#dropWithdrawn(now);
     if (now >= this.#nextCheckAt) this.#checkNext(now);
-    if (this.#hopesUntil <= now && !this.#hasFailed && !this.#hasHope()) {
+    if (this.#hopesUntil <= now && !this.#hasFailed && !this.#checkList.hasValid()) {
       this.#hasFailed = true;
       this.#events.push({ type: 'failed' });
     }
     this.#lastCallAt = now;
     this.#deadline = this.#nextDeadline();
-  }
-
-  #hasHope(): boolean {
-    return this.#checkList.pairs.some((pair) => pair.state.type !== 'failed');
   }
 
   #nextDeadline(): Deadline | undefined {
@@ -283,7 +269,7 @@ export class IceAgent {
       const at = after(pair.state.heardAt, WITHDRAWN_LIFETIME);
       deadline = sooner(deadline, { at, reason: 'withdrawn candidate goes' });
     }
-    if (this.#hasFailed || this.#hasHope()) return deadline;
+    if (this.#hasFailed || this.#checkList.hasValid()) return deadline;
     return sooner(deadline, { at: this.#hopesUntil, reason: 'failed' });
   }
 
@@ -317,7 +303,8 @@ export class IceAgent {
   #handleRequest(received: ReceivedBinding, now: Instant): IceDropReason | undefined {
     const { message, base, from } = received;
     if (!isAuthenticRequest(message, this.#options)) return 'request-not-authentic';
-    const local = this.#localFor(base, from);
+    const known = this.#checkList.find(base, from);
+    const local = known?.local ?? this.#locals.calledBy(from, base);
     if (local === undefined) return 'request-to-unknown-base';
 
     const { priority, useCandidate } = message.attributes;
@@ -334,23 +321,12 @@ export class IceAgent {
     if (settled === 'switch') this.#switchRole();
     answer({ class: 'success', from });
 
-    const pair = this.#checkList.find(base, from) ?? this.#pairHeard(local, from, priority, now);
+    const pair = known ?? this.#pairHeard(local, from, priority, now);
     if (pair === undefined) return undefined;
     if (pair.state.type === 'valid') pair.state.heardAt = now;
     else this.#trigger(pair, now);
     if (useCandidate === true && this.#role === 'controlled') this.#handleNomination(pair);
     return undefined;
-  }
-
-  /** Returns what stands for a base to a remote address. Who calls us on a stream came to a passive one. */
-  #localFor(base: BaseId, remote: SocketAddress): LocalCandidate | undefined {
-    const known = this.#checkList.find(base, remote);
-    if (known !== undefined) return known.local;
-    const family = ipFamily(socketAddressIp(remote));
-    const suitable = this.#locals.filter((local) => {
-      return local.base === base && ipFamily(socketAddressIp(local.candidate.address)) === family;
-    });
-    return suitable.find(({ candidate }) => directionOf(candidate) !== 'active') ?? suitable[0];
   }
 
   #switchRole(): void {
@@ -368,27 +344,13 @@ export class IceAgent {
     const { transport } = local.candidate;
     let remote = this.#remotes.find(transport, from);
     if (remote === undefined) {
-      this.#makeRoomForPeerReflexive();
+      const excess = unprovenInExcess(this.#remotes, this.#checkList);
+      if (excess !== undefined) this.#removeRemote(excess, now);
       remote = this.#remotes.addPeerReflexive(local.candidate, from, priority);
     } else if (remote.origin === 'withdrawn') {
       remote.origin = 'peer-reflexive';
     }
     return this.#addPair(local, remote, now);
-  }
-
-  /** A copy of an authentic check is one from wherever it is sent, so an unproven one replaces no valid pair. */
-  #makeRoomForPeerReflexive(): void {
-    const unproven = this.#remotes.all.filter((remote) => {
-      return remote.origin === 'peer-reflexive' && !this.#hasValidPair(remote);
-    });
-    const [oldest] = unproven;
-    if (oldest === undefined || unproven.length < PEER_REFLEXIVE_LIMIT) return;
-    for (const pair of this.#checkList.of(oldest)) this.#forget(pair);
-    this.#remotes.remove(oldest);
-  }
-
-  #hasValidPair(remote: RemoteCandidate): boolean {
-    return this.#checkList.of(remote).some((pair) => pair.state.type === 'valid');
   }
 
   /** RFC 8445 §7.3.1.4. */
@@ -444,21 +406,10 @@ export class IceAgent {
     pair.state = state;
     this.#hasFailed = false;
     this.#checkList.settle(pair);
-    this.#limitValidPeerReflexive(pair, now);
     this.#events.push({ type: 'pair-valid', pair: validPairOf(pair, state) });
     if (this.#role === 'controlled' && this.#nominated === pair) this.#handleNomination(pair);
-  }
-
-  /** A peer behind a NAT that moves is valid at ever new addresses: the one silent for longest goes. */
-  #limitValidPeerReflexive(newest: Pair, now: Instant): void {
-    const valid = this.#checkList.pairs.filter(
-      ({ state, remote }) => state.type === 'valid' && remote.origin === 'peer-reflexive',
-    );
-    if (valid.length <= PEER_REFLEXIVE_LIMIT) return;
-    const others = valid.filter((pair) => pair !== newest);
-    const silent = others.reduce((a, b) => (heardAt(b) < heardAt(a) ? b : a));
-    this.#removePair(silent, now);
-    if (this.#checkList.of(silent.remote).length === 0) this.#remotes.remove(silent.remote);
+    const excess = validInExcess(this.#checkList, pair);
+    if (excess !== undefined) this.#removeRemote(excess.remote, now);
   }
 
   /** RFC 8445 §7.2.5.1: we were told to take the other role, unless we have already. */
@@ -489,17 +440,23 @@ export class IceAgent {
 
   /** Returns the new pair, unless the list is full of better ones. */
   #addPair(local: LocalCandidate, remote: RemoteCandidate, now: Instant): Pair | undefined {
-    const pair: Pair = { local, remote, state: waiting(after(now, ICE_TIMEOUT)) };
+    this.#hopesUntil = after(now, ICE_TIMEOUT);
+    const pair: Pair = { local, remote, state: waiting(this.#hopesUntil) };
     const dropped = this.#checkList.add(pair, this.#role);
     if (dropped !== undefined) this.#forget(dropped);
     return dropped === pair ? undefined : pair;
   }
 
   #beginAnew(pair: Pair, now: Instant): void {
-    if (pair.state.type === 'valid') this.#hopesUntil = after(now, ICE_TIMEOUT);
+    this.#hopesUntil = after(now, ICE_TIMEOUT);
     this.#checks.forget(pair);
     this.#checkList.settle(pair);
-    pair.state = waiting(after(now, ICE_TIMEOUT));
+    pair.state = waiting(this.#hopesUntil);
+  }
+
+  #removeRemote(remote: RemoteCandidate, now: Instant): void {
+    for (const pair of this.#checkList.of(remote)) this.#removePair(pair, now);
+    this.#remotes.remove(remote);
   }
 
   #removePair(pair: Pair, now: Instant): void {
@@ -542,13 +499,4 @@ function waiting(triedUntil: Instant): WaitingState {
 
 function isAlive(pair: Pair, now: Instant): boolean {
   return heardAt(pair) > now - WITHDRAWN_LIFETIME;
-}
-
-/** When the peer was last heard on a valid pair; nothing counts on another. */
-function heardAt({ state }: Pair): number {
-  return state.type === 'valid' ? state.heardAt : -Infinity;
-}
-
-function directionOf(candidate: Candidate): 'datagrams' | 'active' | 'passive' {
-  return candidate.transport === 'udp' ? 'datagrams' : candidate.tcpType;
 }

@@ -146,6 +146,11 @@ export function triedUntil({ state }: Pair): Instant | undefined {
   return state.type === 'waiting' || state.type === 'in-progress' ? state.triedUntil : undefined;
 }
 
+/** When the peer was last heard on a valid pair; nothing counts on another. */
+export function heardAt({ state }: Pair): number {
+  return state.type === 'valid' ? state.heardAt : -Infinity;
+}
+
 export function pairIdOf(pair: Pair): PairId {
   return { base: pair.local.base, remote: pair.remote.candidate.address };
 }
