@@ -21,6 +21,8 @@ export function describeProblem(error: unknown): string {
 /** Why a proxy that answered CONNECT with this status (RFC 9110 §15) does not let us through. */
 export function describeProxyStatus(status: number, hasCredentials: boolean): string {
   switch (status) {
+    // tinyproxy says 401 to a wrong login and 500 where it cannot connect.
+    case 401:
     case 407:
       return hasCredentials
         ? 'the proxy refuses our login: check user and password in streams.proxy'
@@ -29,9 +31,9 @@ export function describeProxyStatus(status: number, hasCredentials: boolean): st
     case 405:
     case 501:
       return 'the proxy does not know CONNECT: is streams.proxy an HTTP proxy?';
-    case 401:
     case 403:
       return 'the proxy forbids this destination: have it allow CONNECT, or let the peer listen on port 443';
+    case 500:
     case 502:
     case 503:
     case 504:

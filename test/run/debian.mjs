@@ -27,7 +27,12 @@ const needed = [
     proof: 'conntrack',
     use: 'empties the table of a NAT whose address changes',
   },
-  { debian: 'openssl', proof: 'openssl', use: 'certificates of the test broker' },
+  { debian: 'openssl', proof: 'openssl', use: 'certificates; an independent TLS client' },
+  {
+    debian: 'python3-websockets',
+    proof: '/usr/lib/python3/dist-packages/websockets/__init__.py',
+    use: 'interoperability: WebSocket',
+  },
   { debian: 'tcpdump', proof: 'tcpdump', use: 'shows what is on the wire' },
   { debian: 'strace', proof: 'strace', use: 'system calls per packet' },
   { debian: 'jq', proof: 'jq', use: 'reads log lines as an operator would' },
