@@ -797,6 +797,70 @@ await t.test('changes', async (t) => {
     },
   );
 
+  await t.test('a recheck tries what failed and leaves alone what is valid', async (t) => {
+    const { network, left } = alone({
+      remote: [host('198.51.100.1:2000'), host('198.51.100.2:2000', 1)],
+    });
+    answerLast(left, network);
+    network.run(20_000);
+    const count = left.checks.length;
+    left.agent.recheck(network.now);
+    network.run(20_000);
+    const later = left.checks.slice(count);
+    t.ok(later.length > 5);
+    t.ok(later.every(({ to }) => to === '198.51.100.2:2000'));
+    t.equal(left.valid.length, 1);
+    t.same(left.eventsOf('failed'), []);
+  });
+
+  await t.test('a stopped agent is silent until the peer checks', async (t) => {
+    const { network, left, right } = createPair();
+    network.run(100);
+    left.agent.probe(LEFT_PAIR, network.now);
+    left.agent.stop(network.now);
+    left.settle(network.now);
+    const count = left.checks.length;
+    network.run(60_000);
+    t.equal(left.checks.length, count);
+    t.same(left.valid, []);
+    t.same(
+      left.events.map(({ event }) => event.type),
+      ['pair-valid'],
+    );
+    right.agent.probe(RIGHT_PAIR, network.now);
+    network.run(100);
+    t.equal(left.valid.length, 1);
+  });
+
+  await t.test('a peer that hears no answers postpones no failure with its checks', async (t) => {
+    const { network, left } = alone({ remote: [host('198.51.100.1:2000')] });
+    const start = network.now;
+    for (let i = 0; i < 300; i++) {
+      left.receive(rightCheck(), '192.0.2.1:1000', at('198.51.100.1:2000'), network.now);
+      network.run(100);
+    }
+    t.same(left.events, [{ at: after(start, ICE_TIMEOUT), event: { type: 'failed' } }]);
+    t.ok((left.checks.at(-1)?.at ?? 0) > network.now - 1000, 'but is checked on');
+  });
+
+  await t.test('candidates that come one by one are paired as they come', async (t) => {
+    const { network, left } = alone({ local: [] });
+    left.agent.setRemoteCandidates([host('198.51.100.1:2000')], network.now);
+    network.run(3000);
+    left.open('192.0.2.1:1000', network.now);
+    network.run(1000);
+    left.agent.setRemoteCandidates(
+      [host('198.51.100.1:2000'), candidate('srflx', '203.0.113.7:40000')],
+      network.now,
+    );
+    network.run(1000);
+    left.open('192.0.2.2:1000', network.now, 1);
+    network.run(1000);
+    const checked = new Set(left.checks.map(({ base, to }) => `${base} ${to}`));
+    t.equal(checked.size, 4);
+    t.same(left.eventsOf('failed'), []);
+  });
+
   await t.test('a NAT that forgets: the pair is found again at its new address', async (t) => {
     const network = new Network();
     const left = network.addPeer('controlling', 'left');
