@@ -12,7 +12,7 @@ import type { Datagrams } from '../core/plugin/datagrams.ts';
 import type { Driver, Effects } from '../core/plugin/driver.ts';
 import type { Files } from '../core/plugin/files.ts';
 import type { Links } from '../core/plugin/links.ts';
-import type { StreamEvent, Streams } from '../core/plugin/streams.ts';
+import type { StreamEvent, StreamId, Streams } from '../core/plugin/streams.ts';
 import type { PacketDevice } from '../core/plugin/packet-device.ts';
 import { failed, ok, unreachable, type Outcome } from '../core/sansio/outcome.ts';
 
@@ -47,7 +47,7 @@ export class World implements Effects<Input, Event, Transmit, Command> {
   readonly #onEvent: (event: Event) => void;
   #driver: Driver<Input, Event, Transmit, Command> | undefined;
   #endMonitor: (() => void) | undefined;
-  #openStreams = 0;
+  readonly #openStreams = new Set<StreamId>();
 
   constructor(options: {
     readonly engine: Engine;
@@ -81,7 +81,7 @@ export class World implements Effects<Input, Event, Transmit, Command> {
     for (;;) {
       const sends = this.#engine.takeSends();
       if (sends > 0) {
-        if (this.#openStreams > 0) this.#sendOnStreams(sends);
+        if (this.#openStreams.size > 0) this.#sendOnStreams(sends);
         this.#reach.datagrams.send(sends);
       }
       const writes = this.#engine.takeWrites();
@@ -112,10 +112,13 @@ export class World implements Effects<Input, Event, Transmit, Command> {
         return undefined;
       case 'hang-up':
         this.#reach.streams.close(command.stream);
-        this.#openStreams--;
+        this.#openStreams.delete(command.stream);
         return undefined;
       case 'listen-streams':
         return this.#listenStreams(command.port);
+      case 'check-broker':
+        this.#reach.control?.checkConnection();
+        return undefined;
       case 'publish':
         this.#reach.control?.publish(command.publication);
         return undefined;
@@ -185,8 +188,9 @@ export class World implements Effects<Input, Event, Transmit, Command> {
   }
 
   #handleStream(event: StreamEvent): void {
-    if (event.type === 'opened' || event.type === 'accepted') this.#openStreams++;
-    if (event.type === 'closed') this.#openStreams--;
+    const { type, stream } = event;
+    if (type === 'opened' || type === 'accepted') this.#openStreams.add(stream);
+    if (type === 'closed') this.#openStreams.delete(stream);
     const now = this.#clock.now();
     for (let more = this.#engine.handleStream(event, now); more;) {
       this.flushPackets();

@@ -1,4 +1,5 @@
 import type { BaseId } from '../ice/agent.ts';
+import { unreachable } from '../sansio/outcome.ts';
 import type { IpAddress } from '../net/ip-address.ts';
 
 /**
@@ -20,6 +21,8 @@ export function formatBase(base: Base): BaseId {
     case 'dialled':
     case 'accepted':
       return base.type;
+    default:
+      return unreachable(base);
   }
 }
 

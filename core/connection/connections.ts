@@ -1,91 +1,44 @@
 import type { RelayConfiguration } from '../config/configuration.ts';
 import type { ReceivedDatagram } from '../fastpath/packet-path.ts';
-import type { BaseId, PairId, ValidPair } from '../ice/agent.ts';
-import type { Candidate, StreamProtocol } from '../ice/candidate.ts';
+import type { BaseId, ValidPair } from '../ice/agent.ts';
+import type { Candidate } from '../ice/candidate.ts';
 import { ipFamily, type IpAddress } from '../net/ip-address.ts';
 import { socketAddressIp, type SocketAddress } from '../net/socket-address.ts';
-import type { GoodbyeReason, PathKind } from '../peering/message.ts';
-import type { DialTarget, StreamEvent, StreamId } from '../plugin/streams.ts';
-import { sooner, type Deadline } from '../sansio/agent.ts';
+import type { GoodbyeReason } from '../peering/message.ts';
+import type { StreamEvent, StreamId } from '../plugin/streams.ts';
+import { earliest, type Deadline } from '../sansio/agent.ts';
 import { BoundedQueue } from '../sansio/bounded-queue.ts';
 import type { Crypto } from '../sansio/crypto.ts';
 import { ExpiringMap } from '../sansio/expiring-map.ts';
 import { encodeHex } from '../sansio/hex.ts';
-import { after, type Instant, type Millis } from '../sansio/instant.ts';
+import type { Instant, Millis } from '../sansio/instant.ts';
 import type { Log } from '../sansio/log.ts';
+import { unreachable } from '../sansio/outcome.ts';
 import type { Random } from '../sansio/random.ts';
 import { encodeUtf8 } from '../sansio/utf8.ts';
-import { decodeStun, isStun } from '../stun/message.ts';
+import { decodeStun, isStun, type ReceivedStun } from '../stun/message.ts';
 import { frame } from '../stun/stream-framing.ts';
 import { decodeChannelData, encodeChannelData, isChannelData } from '../turn/channel-data.ts';
 import type { PeerIndex } from '../wireguard/outputs.ts';
 import { PeerDeadlines } from '../wireguard/peer-deadlines.ts';
-import { formatBase, parseBase } from './base.ts';
-import {
-  Connection,
-  type ConnectionFailure,
-  type ConnectionState,
-  type SelectionReason,
-} from './connection.ts';
-import {
-  activeCandidates,
-  hostCandidates,
-  passiveCandidates,
-  reflexiveCandidates,
-  relayedCandidates,
-  type LocalCandidate,
-} from './local-candidates.ts';
-import { pathKindOf } from './path-choice.ts';
+import { formatBase } from './base.ts';
+import { Connection, type ConnectionFailure, type SelectionReason } from './connection.ts';
+import type { ConnectionsEvent } from './event.ts';
+import { LocalCandidates, type StreamListener } from './local-candidates.ts';
 import { derivePairSecrets, type PairSecrets } from './pair-secrets.ts';
-import { dialTarget, PeerStreams } from './peer-streams.ts';
-import type { Relay, RelayEvent, RelayFailure, RelayId } from './relay.ts';
+import { pathKindOf } from './path-choice.ts';
+import { PeerStreams, type PeerStream } from './peer-streams.ts';
+import { Peer, type ConnectionStatus } from './peer.ts';
+import type { Relay, RelayEvent, RelayId } from './relay.ts';
 import { Relays, type RelayStatus } from './relays.ts';
 import type { Route } from './route.ts';
+import { Routes } from './routes.ts';
 
-/** A datagram for a peer's tunnel, or for a relay; `payload` is framed already where a stream carries it. */
+/** A datagram for a peer or a relay, in the form in which its route carries it. */
 export interface ConnectionTransmit {
   readonly route: Route;
   readonly payload: Uint8Array;
 }
-
-export type ConnectionsEvent =
-  /** Packets of the peer go this way from now on; `undefined` while there is none. */
-  | { readonly type: 'path'; readonly peer: PeerIndex; readonly route: Route | undefined }
-  /** The same, for people. */
-  | {
-      readonly type: 'path-selected';
-      readonly peer: PeerIndex;
-      readonly kind: PathKind;
-      readonly remote: SocketAddress;
-      readonly rtt: Millis;
-      readonly why: SelectionReason;
-    }
-  | { readonly type: 'handshake-due'; readonly peer: PeerIndex }
-  | { readonly type: 'failed'; readonly peer: PeerIndex; readonly why: ConnectionFailure }
-  /** The complete list of our candidates, to be told to the peer. */
-  | {
-      readonly type: 'candidates';
-      readonly peer: PeerIndex;
-      readonly candidates: readonly Candidate[];
-    }
-  /** Where the peer was reached: worth keeping for the next start. */
-  | {
-      readonly type: 'reached';
-      readonly peer: PeerIndex;
-      readonly candidates: readonly Candidate[];
-    }
-  | { readonly type: 'dial'; readonly stream: StreamId; readonly target: DialTarget }
-  | { readonly type: 'hang-up'; readonly stream: StreamId }
-  | { readonly type: 'resolve-relay'; readonly relay: RelayId; readonly host: string }
-  | { readonly type: 'relay-ready'; readonly relay: RelayId }
-  | {
-      readonly type: 'relay-failed';
-      readonly relay: RelayId;
-      readonly why: RelayFailure;
-      readonly detail: string;
-    }
-  /** The last relay that was ready is gone. */
-  | { readonly type: 'no-relays' };
 
 /** A datagram that is WireGuard's, unwrapped, with the way back. */
 export interface TunnelDatagram {
@@ -95,103 +48,65 @@ export interface TunnelDatagram {
 }
 
 export interface ConnectionsOptions {
+  /** X25519 private key of this device. */
   readonly privateKey: Uint8Array;
-  readonly crypto: Crypto;
-  readonly random: Random;
-  readonly log: Log;
-  readonly software: string;
   /** Name of the fleet, empty for a device that stands alone; and of the device. */
   readonly fleet: string;
   readonly device: string;
+  /** Version of the daemon, which relays are told. */
+  readonly software: string;
   readonly unixMs: number;
+  readonly crypto: Crypto;
+  readonly random: Random;
+  readonly log: Log;
 }
 
-export interface ConnectionStatus {
-  readonly state: ConnectionState;
-  readonly kind: PathKind | undefined;
-  readonly local: SocketAddress | undefined;
-  readonly remote: SocketAddress | undefined;
-  readonly relay: RelayId | undefined;
-  readonly rtt: Millis | undefined;
-  readonly why: string;
-  readonly alternatives: readonly PathStatus[];
-}
-
-export interface PathStatus {
-  readonly kind: PathKind;
-  readonly local: SocketAddress;
-  readonly remote: SocketAddress;
-  readonly rtt: Millis;
+/** Where a datagram came from, after what carried it was taken off. */
+interface Arrival {
+  readonly from: SocketAddress;
+  readonly base: BaseId;
+  /** The way back. */
+  readonly route: Route;
 }
 
 /** Checks of ours that may still be answered. */
 const CHECK_LIFETIME: Millis = 10_000;
 const MOST_CHECKS = 16_384;
 const MOST_TRANSMITS = 4_096;
-const MOST_REMOTE_CANDIDATES = 64;
-/** A stream that is no longer needed carries what is on its way. */
-const STREAM_GRACE: Millis = 5_000;
-/** A peer behind a configured endpoint is tried before everything that is only remembered. */
-const ENDPOINT_PRIORITY = 2 ** 31 - 1;
 
-interface Entry {
-  readonly index: PeerIndex;
-  readonly secrets: PairSecrets;
-  readonly connection: Connection;
-  relay: RelayId | undefined;
-  /** Of the path in use, where that is through our relay. */
-  channel: number | undefined;
-  deviceKey: Uint8Array | undefined;
-  endpoint: SocketAddress | undefined;
-  remembered: readonly Candidate[];
-  signalled: readonly Candidate[];
-  hasDialled: boolean;
-  closeStreamsAt: Instant | undefined;
-}
-
-type Reason =
-  | 'stun-malformed'
-  | 'stun-unknown-peer'
-  | 'stun-unexpected-answer'
-  | 'channel-unknown'
-  | 'stream-unknown'
-  | 'stream-broken';
+const DROPS = [
+  'stun-malformed',
+  'stun-unknown-peer',
+  'stun-unexpected-answer',
+  'channel-unknown',
+  'stream-of-stranger',
+] as const;
 
 /**
  * The connections with all Culvert peers, the relays they share, and what comes in for them: tells STUN,
- * TURN and WireGuard on one UDP socket apart (firezone's order: relays, STUN, WireGuard), and gives each
- * peer its way out. See `Connection` for one peer.
+ * TURN and WireGuard on one UDP socket apart, and gives each peer its way out. What comes from the address
+ * of a relay is the relay's if it looks so; of the rest STUN shows by its magic cookie, which no receiver
+ * index of ours equals. See `Connection` for one peer.
  */
 export class Connections {
   readonly #options: ConnectionsOptions;
-  readonly #entries = new Map<PeerIndex, Entry>();
-  readonly #byFragment = new Map<string, Entry>();
-  readonly #checks = new ExpiringMap<string, Entry>(MOST_CHECKS, 'check unanswered');
+  readonly #peers = new Map<PeerIndex, Peer>();
+  readonly #byFragment = new Map<string, Peer>();
+  /** Whose checks were sent, by transaction. */
+  readonly #checks = new ExpiringMap<string, Peer>(MOST_CHECKS, 'check unanswered');
   readonly #deadlines = new PeerDeadlines();
+  readonly #local = new LocalCandidates();
   readonly #relays: Relays;
   readonly #streams = new PeerStreams();
+  readonly #routes: Routes;
   readonly #transmits = new BoundedQueue<ConnectionTransmit>(MOST_TRANSMITS, 'oldest');
   readonly #events: ConnectionsEvent[] = [];
-  readonly #drops: Record<Reason, number> = {
-    'stun-malformed': 0,
-    'stun-unknown-peer': 0,
-    'stun-unexpected-answer': 0,
-    'channel-unknown': 0,
-    'stream-unknown': 0,
-    'stream-broken': 0,
-  };
+  readonly #drops = noDrops();
   #own: { readonly privateKey: Uint8Array; readonly publicKey: Uint8Array };
   #unixMsAtZero: number;
-  #addresses: readonly IpAddress[] = [];
-  #port = 0;
-  #hosts: readonly LocalCandidate[] = [];
-  #passive: readonly LocalCandidate[] = [];
-  #listener: { readonly port: number; readonly protocol: StreamProtocol } | undefined;
-  #proxy: string | undefined;
   #hadRelay = false;
-  #lastStream: StreamId = 0;
   #lastNow: Instant;
-  readonly #isStream = (base: BaseId): boolean => this.#isStreamBase(base);
+  readonly #isStream = (base: BaseId): boolean => this.#routes.isStream(base);
 
   constructor(options: ConnectionsOptions, now: Instant) {
     this.#options = options;
@@ -201,7 +116,12 @@ export class Connections {
     this.#relays = new Relays({
       ...options,
       unixMs: (at) => this.#unixMsAtZero + at,
-      nextStream: () => this.#nextStream(),
+      nextStream: () => this.#routes.nextStream(),
+    });
+    this.#routes = new Routes({
+      relays: this.#relays,
+      streams: this.#streams,
+      events: this.#events,
     });
   }
 
@@ -219,21 +139,13 @@ export class Connections {
     this.#own = keyPairOf(privateKey, this.#options.crypto);
   }
 
-  /** Where our UDP socket is bound and the addresses that the machine has: the host candidates. */
+  /** Where our UDP socket is bound and the addresses that the machine has. */
   setLocal(local: { addresses: readonly IpAddress[]; port: number }, now: Instant): void {
-    const isSame = local.port === this.#port && local.addresses.join() === this.#addresses.join();
-    if (isSame) return;
-    const before = this.#hosts;
-    this.#addresses = local.addresses;
-    this.#port = local.port;
-    this.#hosts = hostCandidates(local.addresses, local.port);
-    this.#layPassive();
-    const gone = before.filter(({ base }) => !this.#hosts.some((host) => host.base === base));
-    for (const entry of this.#entries.values()) {
-      for (const { base } of gone) entry.connection.removeBase(base, now);
-      for (const { candidate, base } of [...this.#hosts, ...this.#passive]) {
-        entry.connection.addLocalCandidate(candidate, base, now);
-      }
+    const { isNew, gone } = this.#local.setLocal(local.addresses, local.port);
+    if (!isNew) return;
+    for (const peer of this.#peers.values()) {
+      peer.removeBases(gone, now);
+      peer.addLocal(this.#local.all, now);
     }
     this.handleNetworkChange(now);
   }
@@ -241,9 +153,9 @@ export class Connections {
   /** Routes or addresses changed: everything that was known of paths is in doubt. */
   handleNetworkChange(now: Instant): void {
     this.#relays.handleNetworkChange(now);
-    for (const entry of this.#entries.values()) {
-      entry.connection.handleNetworkChange(now);
-      this.#settleEntry(entry, now);
+    for (const peer of this.#peers.values()) {
+      peer.connection.handleNetworkChange(now);
+      this.#settlePeer(peer, now);
     }
     this.#settleRelays(now);
   }
@@ -254,89 +166,56 @@ export class Connections {
     this.#settleRelays(now);
   }
 
-  setStreams(
-    streams: {
-      readonly listener: { readonly port: number; readonly protocol: StreamProtocol } | undefined;
-      readonly proxy: string | undefined;
-    },
-    now: Instant,
-  ): void {
-    this.#proxy = streams.proxy;
-    this.#listener = streams.listener;
-    this.#layPassive();
-    const accepted = formatBase({ type: 'accepted' });
-    for (const entry of this.#entries.values()) {
-      if (this.#passive.length === 0) entry.connection.removeBase(accepted, now);
-      for (const { candidate, base } of this.#passive) {
-        entry.connection.addLocalCandidate(candidate, base, now);
-      }
-      this.#tellCandidates(entry);
-      this.#settleEntry(entry, now);
+  /** Where we accept streams, and through which HTTP proxy we dial them. */
+  setStreams(listener: StreamListener | undefined, proxy: string | undefined, now: Instant): void {
+    this.#routes.proxy = proxy;
+    this.#local.setListener(listener);
+    for (const peer of this.#peers.values()) {
+      if (listener === undefined) peer.removeBases([formatBase({ type: 'accepted' })], now);
+      peer.addLocal(this.#local.all, now);
+      this.#tellCandidates(peer);
+      this.#settlePeer(peer, now);
     }
   }
 
-  /** Returns whether a secret can be shared with the peer; else it is not added. */
+  /** Takes up a peer. Returns `undefined`, and does not, where no secret can be shared with its key. */
   setPeer(index: PeerIndex, publicKey: Uint8Array, now: Instant): PairSecrets | undefined {
     this.removePeer(index, now);
     const { fleet, crypto, random } = this.#options;
     const secrets = derivePairSecrets(this.#own, publicKey, fleet, crypto);
     if (secrets === undefined) return undefined;
     const connection = new Connection({ secrets, isStream: this.#isStream, random, crypto }, now);
-    const entry: Entry = {
-      index,
-      secrets,
-      connection,
-      relay: undefined,
-      channel: undefined,
-      deviceKey: undefined,
-      endpoint: undefined,
-      remembered: [],
-      signalled: [],
-      hasDialled: false,
-      closeStreamsAt: undefined,
-    };
-    this.#entries.set(index, entry);
-    this.#byFragment.set(secrets.localIce.usernameFragment, entry);
-    for (const { candidate, base } of [...this.#hosts, ...this.#passive]) {
-      connection.addLocalCandidate(candidate, base, now);
-    }
-    this.#giveRelay(entry, now);
-    this.#tellCandidates(entry);
-    this.#settleEntry(entry, now);
+    const peer = new Peer(index, secrets, connection);
+    this.#peers.set(index, peer);
+    this.#byFragment.set(secrets.localIce.usernameFragment, peer);
+    peer.addLocal(this.#local.all, now);
+    peer.useRelay(this.#relays.choose(), now);
+    this.#tellCandidates(peer);
+    this.#settlePeer(peer, now);
     return secrets;
   }
 
   removePeer(index: PeerIndex, now: Instant): void {
-    const entry = this.#entries.get(index);
-    if (entry === undefined) return;
-    this.#entries.delete(index);
-    this.#byFragment.delete(entry.secrets.localIce.usernameFragment);
-    this.#deadlines.set(index, undefined);
-    for (const [key, owner] of [...this.#checks.entries()]) {
-      if (owner === entry) this.#checks.delete(key);
-    }
-    for (const { id } of this.#streams.removePeer(index)) this.#hangUp(id);
     this.#lastNow = now;
-  }
-
-  has(index: PeerIndex): boolean {
-    return this.#entries.has(index);
+    const peer = this.#peers.get(index);
+    if (peer === undefined) return;
+    this.#peers.delete(index);
+    this.#byFragment.delete(peer.secrets.localIce.usernameFragment);
+    this.#deadlines.set(index, undefined);
+    for (const [key, owner] of Array.from(this.#checks.entries())) {
+      if (owner === peer) this.#checks.delete(key);
+    }
+    for (const stream of this.#streams.removePeer(index)) this.#hangUp(stream);
   }
 
   /** The configured endpoint of the peer, once its name is resolved. */
   setEndpoint(index: PeerIndex, endpoint: SocketAddress | undefined, now: Instant): void {
-    this.#change(index, now, (entry) => {
-      entry.endpoint = endpoint;
-      this.#useRemoteCandidates(entry, now);
-    });
+    this.#change(index, now, (peer) => peer.setEndpoint(endpoint, now));
   }
 
   /** Where the peer was before we started. */
   setRemembered(index: PeerIndex, candidates: readonly Candidate[], now: Instant): void {
-    this.#change(index, now, (entry) => {
-      entry.remembered = candidates;
-      this.#useRemoteCandidates(entry, now);
-    });
+    this.#change(index, now, (peer) => peer.setRemembered(candidates, now));
   }
 
   /** What the peer says of itself. */
@@ -349,12 +228,11 @@ export class Connections {
     },
     now: Instant,
   ): void {
-    this.#change(index, now, (entry) => {
-      entry.signalled = signal.candidates;
-      entry.deviceKey = signal.deviceKey;
-      if (signal.isRestart) entry.connection.handlePeerRestart(now);
-      this.#useRemoteCandidates(entry, now);
-      this.#tellReached(entry);
+    this.#change(index, now, (peer) => {
+      peer.deviceKey = signal.deviceKey;
+      if (signal.isRestart) peer.connection.handlePeerRestart(now);
+      peer.setSignalled(signal.candidates, now);
+      this.#tellReached(peer);
     });
   }
 
@@ -377,11 +255,7 @@ export class Connections {
         ...(path.ifindex === undefined ? {} : { ifindex: path.ifindex }),
       },
     };
-    const base =
-      path.local === undefined
-        ? this.#hosts[0]?.base
-        : formatBase({ type: 'udp', local: path.local });
-    return this.#handleInner(payload, { from, base: base ?? '', route }, now);
+    return this.#handleInner(payload, { from, base: this.#local.baseOf(path.local), route }, now);
   }
 
   /** Takes the events of streams; returns the datagrams in them that are WireGuard's. */
@@ -394,7 +268,9 @@ export class Connections {
         this.#handleOpened(event.stream, now);
         return [];
       case 'accepted':
-        this.#handleAccepted(event);
+        if (!this.#local.isListening || !this.#streams.accept(event.stream, event.remote, now)) {
+          this.#hangUp(event.stream);
+        }
         return [];
       case 'data':
         return this.#handleStreamData(event.stream, event.bytes, now);
@@ -403,6 +279,8 @@ export class Connections {
       case 'closed':
         this.#handleClosed(event.stream, now);
         return [];
+      default:
+        return unreachable(event);
     }
   }
 
@@ -417,14 +295,13 @@ export class Connections {
     facts: { sent: boolean; received: boolean; elsewhere: boolean },
     now: Instant,
   ): void {
-    const entry = this.#entries.get(index);
-    if (entry === undefined) return;
-    entry.connection.handleTransport(facts, now);
-    const { relay, channel } = entry;
-    if (channel !== undefined && relay !== undefined) {
-      this.#relays.get(relay)?.handleTraffic(channel, now);
+    const peer = this.#peers.get(index);
+    if (peer === undefined) return;
+    peer.connection.handleTransport(facts, now);
+    if (peer.channel !== undefined && peer.relay !== undefined) {
+      this.#relays.get(peer.relay)?.handleTraffic(peer.channel, now);
     }
-    this.#deadlines.set(index, entry.connection.pollTimeout());
+    this.#deadlines.set(index, peer.pollTimeout());
   }
 
   /** A packet waits for a path or a session. */
@@ -455,18 +332,14 @@ export class Connections {
     this.#checks.handleTimeout(now);
     this.#relays.handleTimeout(now);
     this.#settleRelays(now);
-    for (let peer = this.#deadlines.duePeer(now); peer !== undefined;) {
-      const entry = this.#entries.get(peer);
-      if (entry === undefined) {
-        this.#deadlines.set(peer, undefined);
-      } else {
-        if (entry.closeStreamsAt !== undefined && entry.closeStreamsAt <= now) {
-          this.#closeStreams(entry, now);
-        }
-        entry.connection.handleTimeout(now);
-        this.#settleEntry(entry, now);
-      }
-      peer = this.#deadlines.duePeer(now);
+    for (const stranger of this.#streams.handleTimeout(now)) this.#hangUp(stranger);
+    for (;;) {
+      const index = this.#deadlines.duePeer(now);
+      if (index === undefined) return;
+      this.#change(index, now, (peer) => {
+        peer.connection.handleTimeout(now);
+        if (peer.endStreams(now)) this.#hangUpDialled(peer);
+      });
     }
   }
 
@@ -482,72 +355,50 @@ export class Connections {
     if (this.#events.length > 0 || this.#transmits.length > 0) {
       return { at: this.#lastNow, reason: 'queued' };
     }
-    return sooner(this.#deadlines.first(), this.#relays.pollTimeout());
+    return earliest(
+      this.#deadlines.first(),
+      this.#relays.pollTimeout(),
+      this.#streams.pollTimeout(),
+    );
   }
 
   status(index: PeerIndex): ConnectionStatus | undefined {
-    const entry = this.#entries.get(index);
-    if (entry === undefined) return undefined;
-    const { connection } = entry;
-    const pair = connection.selected;
-    const isRelayed = pair?.local.type === 'relay';
-    return {
-      state: connection.state,
-      kind: connection.kind,
-      local: pair?.local.address,
-      remote: pair?.remote,
-      relay: isRelayed ? entry.relay : undefined,
-      rtt: pair?.rtt,
-      why: connection.why,
-      alternatives: connection.alternatives().map((other) => ({
-        kind: pathKindOf(other, this.#isStream),
-        local: other.local.address,
-        remote: other.remote,
-        rtt: other.rtt,
-      })),
-    };
+    return this.#peers.get(index)?.status(this.#isStream);
   }
 
   relayStatuses(): readonly RelayStatus[] {
     return this.#relays.statuses();
   }
 
-  #handleInner(
-    payload: Uint8Array,
-    arrival: { readonly from: SocketAddress; readonly base: BaseId; readonly route: Route },
-    now: Instant,
-  ): TunnelDatagram | undefined {
-    const { from, base, route } = arrival;
-    if (!isStun(payload)) return { payload, from, route };
+  #handleInner(payload: Uint8Array, arrival: Arrival, now: Instant): TunnelDatagram | undefined {
+    if (!isStun(payload)) return { payload, from: arrival.from, route: arrival.route };
     const decoded = decodeStun(payload);
-    if (!decoded.ok) {
-      this.#drops['stun-malformed']++;
-      return undefined;
-    }
-    const message = decoded.value;
-    const entry =
-      message.class === 'request' || message.class === 'indication'
-        ? this.#byFragment.get(message.attributes.username?.split(':', 1)[0] ?? '')
-        : this.#checks.get(encodeHex(message.transactionId));
-    if (entry === undefined) {
-      const isRequest = message.class === 'request' || message.class === 'indication';
-      this.#drops[isRequest ? 'stun-unknown-peer' : 'stun-unexpected-answer']++;
-      return undefined;
-    }
-    const { stream } = route;
-    if (stream !== undefined) {
-      const carrier = this.#streams.get(stream);
-      const { password } = entry.secrets.localIce;
-      const isPeers =
-        carrier !== undefined &&
-        carrier.peer === undefined &&
-        message.hasValidIntegrity(encodeUtf8(password), this.#options.crypto);
-      if (isPeers) carrier.peer = entry.index;
-      if (carrier !== undefined && carrier.peer !== entry.index) return undefined;
-    }
-    entry.connection.handleStun({ message, base, from }, now);
-    this.#settleEntry(entry, now);
+    const dropped = decoded.ok ? this.#handleStun(decoded.value, arrival, now) : 'stun-malformed';
+    if (dropped !== undefined) this.#drops[dropped]++;
     return undefined;
+  }
+
+  #handleStun(message: ReceivedStun, arrival: Arrival, now: Instant): Drop | undefined {
+    const { from, base, route } = arrival;
+    const isRequest = message.class === 'request';
+    const peer = isRequest
+      ? this.#byFragment.get(message.attributes.username?.split(':', 1)[0] ?? '')
+      : this.#checks.get(encodeHex(message.transactionId));
+    if (peer === undefined) return isRequest ? 'stun-unknown-peer' : 'stun-unexpected-answer';
+    const stream = route.stream === undefined ? undefined : this.#streams.get(route.stream);
+    if (stream !== undefined && !this.#isOf(stream, peer, message)) return 'stream-of-stranger';
+    peer.connection.handleStun({ message, base, from }, now);
+    this.#settlePeer(peer, now);
+    return undefined;
+  }
+
+  /** Whose an accepted stream is shows with the first authentic check on it. */
+  #isOf(stream: PeerStream, peer: Peer, message: ReceivedStun): boolean {
+    if (stream.peer !== undefined) return stream.peer === peer.index;
+    const key = encodeUtf8(peer.secrets.localIce.password);
+    if (!message.hasValidIntegrity(key, this.#options.crypto)) return false;
+    this.#streams.identify(stream, peer.index);
+    return true;
   }
 
   #handleChannelData(relay: Relay, message: Uint8Array, now: Instant): TunnelDatagram | undefined {
@@ -576,9 +427,7 @@ export class Connections {
   #handleRelayStream(relay: Relay, event: StreamEvent, now: Instant): readonly TunnelDatagram[] {
     const inner: TunnelDatagram[] = [];
     if (event.type === 'opened') relay.handleOpened(now);
-    if (event.type === 'closed') {
-      relay.handleClosed(event.why, now);
-    }
+    if (event.type === 'closed') relay.handleClosed(event.why, now);
     if (event.type === 'data') {
       for (const message of relay.takeFrames(event.bytes, now)) {
         if (isChannelData(message)) {
@@ -597,27 +446,14 @@ export class Connections {
     const stream = this.#streams.get(id);
     if (stream?.peer === undefined) return;
     stream.isOpen = true;
+    const pair = { base: formatBase({ type: 'dialled' }), remote: stream.remote };
     // The check that had it dialled was not sent.
-    this.#change(stream.peer, now, ({ connection }) =>
-      connection.handleOpened(
-        { base: formatBase({ type: 'dialled' }), remote: stream.remote },
-        now,
-      ),
-    );
-  }
-
-  #handleAccepted(event: Extract<StreamEvent, { type: 'accepted' }>): void {
-    const { stream, remote } = event;
-    if (this.#streams.isFull() || this.#listener === undefined) return this.#hangUp(stream);
-    this.#streams.add({ id: stream, direction: 'accepted', remote, peer: undefined, isOpen: true });
+    this.#change(stream.peer, now, ({ connection }) => connection.handleOpened(pair, now));
   }
 
   #handleStreamData(id: StreamId, bytes: Uint8Array, now: Instant): readonly TunnelDatagram[] {
     const stream = this.#streams.get(id);
-    if (stream === undefined) {
-      this.#drops['stream-unknown']++;
-      return [];
-    }
+    if (stream === undefined) return [];
     stream.framing.push(bytes);
     const inner: TunnelDatagram[] = [];
     const base = formatBase({ type: stream.direction });
@@ -626,11 +462,6 @@ export class Connections {
       const arrival = { from: remote, base, route: { remote, stream: id } };
       const datagram = this.#handleInner(payload, arrival, now);
       if (datagram !== undefined) inner.push(datagram);
-    }
-    if (stream.framing.isBroken) {
-      this.#drops['stream-broken']++;
-      this.#hangUp(id);
-      this.#handleClosed(id, now);
     }
     return inner;
   }
@@ -643,178 +474,80 @@ export class Connections {
   }
 
   /** Changes of a connection go through here, so that its outputs and deadline are taken up. */
-  #change(index: PeerIndex, now: Instant, change: (entry: Entry) => void): void {
+  #change(index: PeerIndex, now: Instant, change: (peer: Peer) => void): void {
     this.#lastNow = now;
-    const entry = this.#entries.get(index);
-    if (entry === undefined) return;
-    change(entry);
-    this.#settleEntry(entry, now);
+    const peer = this.#peers.get(index);
+    if (peer === undefined) return;
+    change(peer);
+    this.#settlePeer(peer, now);
   }
 
-  #settleEntry(entry: Entry, now: Instant): void {
+  #settlePeer(peer: Peer, now: Instant): void {
     this.#lastNow = now;
-    const { connection, index } = entry;
-    for (;;) {
-      const event = connection.pollEvent();
-      if (event === undefined) break;
+    const { connection, index } = peer;
+    for (let event = connection.pollEvent(); event; event = connection.pollEvent()) {
       switch (event.type) {
         case 'path-selected':
-          this.#handleSelected(entry, event.pair, event.why, now);
+          this.#handleSelected(peer, event.pair, event.why, now);
           break;
         case 'path-lost':
-          entry.channel = undefined;
+          peer.channel = undefined;
           this.#events.push({ type: 'path', peer: index, route: undefined });
           break;
         case 'handshake-due':
           this.#events.push({ type: 'handshake-due', peer: index });
           break;
         case 'signal-due':
-          this.#tellCandidates(entry);
+          this.#tellCandidates(peer);
           break;
         case 'failed':
           this.#events.push({ type: 'failed', peer: index, why: event.why });
           break;
         case 'streams-wanted':
-          this.#wantStreams(entry, event.wanted, now);
+          peer.wantStreams(event.wanted, now);
           break;
       }
     }
-    this.#drainChecks(entry, now);
-    const deadline = connection.pollTimeout();
-    const { closeStreamsAt } = entry;
-    const closing =
-      closeStreamsAt === undefined ? undefined : { at: closeStreamsAt, reason: 'close streams' };
-    this.#deadlines.set(index, sooner(deadline, closing));
+    this.#drainChecks(peer, now);
+    this.#deadlines.set(index, peer.pollTimeout());
   }
 
-  #drainChecks(entry: Entry, now: Instant): void {
+  #drainChecks(peer: Peer, now: Instant): void {
     for (;;) {
-      const check = entry.connection.pollTransmit();
+      const check = peer.connection.pollTransmit();
       if (check === undefined) return;
       const pair = { base: check.base, remote: check.to };
-      const route = this.#routeOf(entry, pair, now);
+      const route = this.#routes.of(peer, pair, now);
+      // A channel may have been asked for along the way.
+      this.#drainRelays();
       if (route === undefined) continue;
       if ((check.payload[0] ?? 0) === 0) {
         const key = encodeHex(check.payload.subarray(8, 20));
-        this.#checks.set(key, entry, now, CHECK_LIFETIME);
+        this.#checks.set(key, peer, now, CHECK_LIFETIME);
       }
       this.#transmits.push({ route, payload: wrap(check.payload, route) });
-      // A channel may have been asked for along the way.
-      this.#drainRelays();
     }
   }
 
-  /** Returns the way of a pair; one that needs a stream has it dialled first. */
-  #routeOf(entry: Entry, pair: PairId, now: Instant): Route | undefined {
-    const base = parseBase(pair.base);
-    switch (base.type) {
-      case 'udp':
-        return { remote: pair.remote, source: { local: base.local } };
-      case 'relay':
-        return this.#relays.routeTo(base.relay, pair.remote, now);
-      case 'dialled':
-      case 'accepted': {
-        const stream = this.#streams.find(entry.index, base.type, pair.remote);
-        if (stream?.isOpen === true) return { remote: pair.remote, stream: stream.id };
-        if (stream === undefined && base.type === 'dialled') this.#dial(entry, pair.remote, now);
-        return undefined;
-      }
-    }
-  }
-
-  #dial(entry: Entry, remote: SocketAddress, now: Instant): void {
-    const candidate = entry.signalled.find(
-      ({ transport, address }) => transport === 'tcp' && address === remote,
-    );
-    if (candidate?.transport !== 'tcp' || !this.#streams.mayDial(entry.index, remote, now)) return;
-    const id = this.#nextStream();
-    this.#streams.add({ id, direction: 'dialled', remote, peer: entry.index, isOpen: false });
-    const { deviceKey } = entry;
-    const target = dialTarget(remote, candidate.protocol ?? 'tcp', {
-      deviceKey,
-      proxy: this.#proxy,
-    });
-    this.#events.push({ type: 'dial', stream: id, target });
-  }
-
-  #handleSelected(entry: Entry, pair: ValidPair, why: SelectionReason, now: Instant): void {
-    const { index } = entry;
-    const route = this.#routeOf(entry, pair, now);
-    entry.channel = route?.channel;
+  #handleSelected(peer: Peer, pair: ValidPair, why: SelectionReason, now: Instant): void {
+    const { index } = peer;
+    const route = this.#routes.of(peer, pair, now);
+    peer.channel = route?.channel;
     this.#events.push({ type: 'path', peer: index, route });
     const kind = pathKindOf(pair, this.#isStream);
     const { remote, rtt } = pair;
     this.#events.push({ type: 'path-selected', peer: index, kind, remote, rtt, why });
-    this.#tellReached(entry);
+    this.#tellReached(peer);
   }
 
-  /** What is kept of a peer is what it said, and where it answered. */
-  #tellReached(entry: Entry): void {
-    const pair = entry.connection.selected;
-    if (pair === undefined) return;
-    const { remoteCandidate } = pair;
-    const others = entry.signalled.filter(({ address }) => address !== remoteCandidate.address);
-    const isKnown = others.length < entry.signalled.length;
-    const candidates = isKnown ? entry.signalled : [remoteCandidate, ...entry.signalled];
-    if (candidates.length > 0)
-      this.#events.push({ type: 'reached', peer: entry.index, candidates });
+  #tellReached({ index, reached }: Peer): void {
+    if (reached.length > 0)
+      this.#events.push({ type: 'reached', peer: index, candidates: reached });
   }
 
-  #tellCandidates(entry: Entry): void {
-    this.#events.push({
-      type: 'candidates',
-      peer: entry.index,
-      candidates: this.#candidatesFor(entry),
-    });
-  }
-
-  #candidatesFor(entry: Entry): readonly Candidate[] {
-    const relay = entry.relay === undefined ? undefined : this.#relays.get(entry.relay);
-    return [
-      ...this.#hosts.map(({ candidate }) => candidate),
-      ...reflexiveCandidates(this.#relays.mapped, this.#hosts, this.#port),
-      ...(relay === undefined ? [] : relayedCandidates(relay).map(({ candidate }) => candidate)),
-      ...this.#passive.map(({ candidate }) => candidate),
-    ];
-  }
-
-  #useRemoteCandidates(entry: Entry, now: Instant): void {
-    const { endpoint, signalled, remembered } = entry;
-    const configured: readonly Candidate[] =
-      endpoint === undefined
-        ? []
-        : [
-            {
-              type: 'host',
-              transport: 'udp',
-              foundation: 'endpoint',
-              priority: ENDPOINT_PRIORITY,
-              address: endpoint,
-            },
-          ];
-    const said = signalled.length > 0 ? signalled : remembered;
-    const others = said.filter(({ address }) => address !== endpoint);
-    const candidates = [...configured, ...others].slice(0, MOST_REMOTE_CANDIDATES);
-    if (candidates.length > 0) entry.connection.setRemoteCandidates(candidates, now);
-  }
-
-  #wantStreams(entry: Entry, wanted: boolean, now: Instant): void {
-    if (wanted) {
-      entry.closeStreamsAt = undefined;
-      entry.hasDialled = true;
-      for (const { candidate, base } of activeCandidates()) {
-        entry.connection.addLocalCandidate(candidate, base, now);
-      }
-    } else if (entry.hasDialled) {
-      entry.closeStreamsAt = after(now, STREAM_GRACE);
-    }
-  }
-
-  #closeStreams(entry: Entry, now: Instant): void {
-    entry.closeStreamsAt = undefined;
-    entry.hasDialled = false;
-    entry.connection.removeBase(formatBase({ type: 'dialled' }), now);
-    for (const { id } of this.#streams.removePeer(entry.index, 'dialled')) this.#hangUp(id);
+  #tellCandidates({ index, relayed }: Peer): void {
+    const candidates = this.#local.toTell(this.#relays.mapped, relayed);
+    this.#events.push({ type: 'candidates', peer: index, candidates });
   }
 
   #settleRelays(now: Instant): void {
@@ -838,12 +571,8 @@ export class Connections {
       case 'resolve':
         this.#events.push({ type: 'resolve-relay', relay: event.relay, host: event.host });
         return;
-      case 'dial': {
-        const { stream, target } = event;
-        const proxy = this.#proxy === undefined ? {} : { proxy: this.#proxy };
-        this.#events.push({ type: 'dial', stream, target: { ...target, ...proxy } });
-        return;
-      }
+      case 'dial':
+        return this.#routes.dial(event.stream, event.target);
       case 'hang-up':
         return this.#hangUp(event.stream);
       case 'relay-changed':
@@ -864,74 +593,44 @@ export class Connections {
   /** The pairs with this peer go, not the allocation. */
   #handleChannelRefused(relay: RelayId, peer: SocketAddress, now: Instant): void {
     const base = formatBase({ type: 'relay', relay, family: ipFamily(socketAddressIp(peer)) });
-    for (const entry of this.#entries.values()) {
+    for (const entry of this.#peers.values()) {
       if (entry.relay !== relay) continue;
       entry.connection.handleBroken({ base, remote: peer }, now);
-      this.#settleEntry(entry, now);
+      this.#settlePeer(entry, now);
     }
   }
 
   #handleRelayReady(id: RelayId, now: Instant): void {
     this.#events.push({ type: 'relay-ready', relay: id });
     this.#hadRelay = true;
-    for (const entry of this.#entries.values()) {
-      if (entry.relay === id) this.#useRelay(entry, now);
-      else if (entry.relay === undefined) this.#giveRelay(entry, now);
-      this.#tellCandidates(entry);
-      this.#settleEntry(entry, now);
+    const relay = this.#relays.get(id);
+    for (const peer of this.#peers.values()) {
+      if (peer.relay === id) peer.useRelay(relay, now);
+      else if (peer.relay === undefined) peer.useRelay(this.#relays.choose(), now);
+      this.#tellCandidates(peer);
+      this.#settlePeer(peer, now);
     }
   }
 
   /** The connections that used it move to another one. */
   #withdrawRelay(id: RelayId, now: Instant): void {
-    for (const entry of this.#entries.values()) {
-      if (entry.relay !== id) continue;
-      entry.relay = undefined;
-      for (const family of [4, 6] as const) {
-        entry.connection.removeBase(formatBase({ type: 'relay', relay: id, family }), now);
-      }
-      this.#giveRelay(entry, now);
-      this.#tellCandidates(entry);
-      this.#settleEntry(entry, now);
+    for (const peer of this.#peers.values()) {
+      if (peer.relay !== id) continue;
+      peer.useRelay(this.#relays.choose(), now);
+      this.#tellCandidates(peer);
+      this.#settlePeer(peer, now);
     }
     const isLeft = this.#relays.isAnyReady;
     if (!isLeft && this.#hadRelay) this.#events.push({ type: 'no-relays' });
     this.#hadRelay = isLeft;
   }
 
-  /** Chooses one of the relays that are ready, by round trip. */
-  #giveRelay(entry: Entry, now: Instant): void {
-    entry.relay = this.#relays.choose();
-    this.#useRelay(entry, now);
-  }
-
-  #useRelay(entry: Entry, now: Instant): void {
-    const relay = entry.relay === undefined ? undefined : this.#relays.get(entry.relay);
-    if (relay === undefined) return;
-    for (const { candidate, base } of relayedCandidates(relay)) {
-      entry.connection.addLocalCandidate(candidate, base, now);
-    }
-  }
-
-  /** Streams that we dial have even numbers. */
-  #nextStream(): StreamId {
-    this.#lastStream += 2;
-    return this.#lastStream;
-  }
-
   #hangUp(stream: StreamId): void {
     this.#events.push({ type: 'hang-up', stream });
   }
 
-  #layPassive(): void {
-    const { port, protocol } = this.#listener ?? { port: 0, protocol: 'tls' };
-    this.#passive = port === 0 ? [] : passiveCandidates(this.#addresses, port, protocol);
-  }
-
-  #isStreamBase(id: BaseId): boolean {
-    const base = parseBase(id);
-    if (base.type !== 'relay') return base.type !== 'udp';
-    return this.#relays.get(base.relay)?.url.transport !== 'udp';
+  #hangUpDialled(peer: Peer): void {
+    for (const id of this.#streams.removePeer(peer.index, 'dialled')) this.#hangUp(id);
   }
 }
 
@@ -945,4 +644,10 @@ export function wrap(payload: Uint8Array, { channel, stream }: Route): Uint8Arra
 
 function keyPairOf(privateKey: Uint8Array, crypto: Crypto) {
   return { privateKey, publicKey: crypto.x25519.publicKey(privateKey) };
+}
+
+type Drop = (typeof DROPS)[number];
+
+function noDrops(): Record<Drop, number> {
+  return Object.fromEntries(DROPS.map((drop) => [drop, 0])) as Record<Drop, number>;
 }

@@ -20,11 +20,83 @@ const MOST_GUESSES = 2;
 /** Streams that we dial have no port of their own yet (RFC 6544 §4.1). */
 const ACTIVE_PORT = 9;
 
+/**
+ * The candidates of this device that do not depend on the peer: on the UDP socket at each of our addresses,
+ * and on the stream listener.
+ */
+export class LocalCandidates {
+  #addresses: readonly IpAddress[] = [];
+  #port = 0;
+  #listener: StreamListener | undefined;
+  #hosts: readonly LocalCandidate[] = [];
+  #passive: readonly LocalCandidate[] = [];
+
+  /** Where the UDP socket is bound. Returns whether that is news, and the bases that are gone. */
+  setLocal(
+    addresses: readonly IpAddress[],
+    port: number,
+  ): { readonly isNew: boolean; readonly gone: readonly BaseId[] } {
+    if (port === this.#port && addresses.join() === this.#addresses.join()) {
+      return { isNew: false, gone: [] };
+    }
+    const before = this.#hosts;
+    // A pair is one base and one remote address: under another port it is another one.
+    const isMoved = port !== this.#port;
+    this.#addresses = addresses;
+    this.#port = port;
+    this.#hosts = hostCandidates(addresses, port);
+    this.setListener(this.#listener);
+    const kept = isMoved ? [] : this.#hosts.map(({ base }) => base);
+    const gone = before.map(({ base }) => base).filter((base) => !kept.includes(base));
+    return { isNew: true, gone };
+  }
+
+  /** Where streams are accepted; `undefined` where they are not. */
+  setListener(listener: StreamListener | undefined): void {
+    this.#listener = listener;
+    this.#passive =
+      listener === undefined
+        ? []
+        : passiveCandidates(this.#addresses, listener.port, listener.protocol);
+  }
+
+  get isListening(): boolean {
+    return this.#listener !== undefined;
+  }
+
+  /** Those that make pairs. */
+  get all(): readonly LocalCandidate[] {
+    return [...this.#hosts, ...this.#passive];
+  }
+
+  /** The base of a datagram that came on the UDP socket; `local` is its destination, where that is known. */
+  baseOf(local: IpAddress | undefined): BaseId {
+    if (local !== undefined) return formatBase({ type: 'udp', local });
+    return this.#hosts[0]?.base ?? '';
+  }
+
+  /** Returns the complete list that a peer is told, the best first. */
+  toTell(
+    mapped: readonly SocketAddress[],
+    relayed: readonly LocalCandidate[],
+  ): readonly Candidate[] {
+    return [
+      ...this.#hosts.map(({ candidate }) => candidate),
+      ...reflexiveCandidates(mapped, this.#hosts, this.#port),
+      ...relayed.map(({ candidate }) => candidate),
+      ...this.#passive.map(({ candidate }) => candidate),
+    ];
+  }
+}
+
+export interface StreamListener {
+  readonly port: number;
+  /** What peers are told to speak there. */
+  readonly protocol: StreamProtocol;
+}
+
 /** Returns the candidates on the UDP socket: our own addresses. */
-export function hostCandidates(
-  addresses: readonly IpAddress[],
-  port: number,
-): readonly LocalCandidate[] {
+function hostCandidates(addresses: readonly IpAddress[], port: number): readonly LocalCandidate[] {
   return addresses.slice(0, MOST_HOSTS).map((ip, index) => {
     const address = socketAddress(ip, port);
     return {
@@ -45,7 +117,7 @@ export function hostCandidates(
  * NATs keep the port of the first who uses it, so the mapped address with our own port is a guess worth
  * two checks of the peer.
  */
-export function reflexiveCandidates(
+function reflexiveCandidates(
   mapped: readonly SocketAddress[],
   hosts: readonly LocalCandidate[],
   port: number,
@@ -93,7 +165,7 @@ export function relayedCandidates(relay: Relay): readonly LocalCandidate[] {
 }
 
 /** Returns the candidates of our stream listener (RFC 6544 §4.1). */
-export function passiveCandidates(
+function passiveCandidates(
   addresses: readonly IpAddress[],
   port: number,
   protocol: StreamProtocol,

@@ -1,7 +1,8 @@
-import type { StreamProtocol } from '../ice/candidate.ts';
 import type { SocketAddress } from '../net/socket-address.ts';
-import type { DialTarget, StreamId } from '../plugin/streams.ts';
-import { elapsed, type Instant, type Millis } from '../sansio/instant.ts';
+import type { StreamId } from '../plugin/streams.ts';
+import type { Deadline } from '../sansio/agent.ts';
+import { ExpiringMap } from '../sansio/expiring-map.ts';
+import type { Instant, Millis } from '../sansio/instant.ts';
 import { StreamFraming } from '../stun/stream-framing.ts';
 import type { PeerIndex } from '../wireguard/outputs.ts';
 
@@ -18,12 +19,15 @@ export interface PeerStream {
 
 /** A peer that does not take a stream is not dialled there again for this long. */
 const DIAL_SPACING: Millis = 2_000;
+/** Who connects shows who it is by then. */
+const STRANGER_LIFETIME: Millis = 10_000;
 const MOST_STREAMS = 1_024;
 
 /** The streams with peers, dialled and accepted. */
 export class PeerStreams {
   readonly #byId = new Map<StreamId, PeerStream>();
-  readonly #dialledAt = new Map<string, Instant>();
+  readonly #dialled = new ExpiringMap<string, true>(MOST_STREAMS, 'dial again');
+  readonly #strangers = new ExpiringMap<StreamId, true>(MOST_STREAMS, 'close stranger');
 
   get(id: StreamId): PeerStream | undefined {
     return this.#byId.get(id);
@@ -43,60 +47,59 @@ export class PeerStreams {
     return undefined;
   }
 
-  /** Whether the address may be dialled for the peer now; remembers that it is. */
-  mayDial(peer: PeerIndex, remote: SocketAddress, now: Instant): boolean {
+  /** Adds a stream that is being dialled; returns false where it must not, being just tried, or too many. */
+  dial(id: StreamId, peer: PeerIndex, remote: SocketAddress, now: Instant): boolean {
+    this.#dialled.handleTimeout(now);
     const key = `${peer} ${remote}`;
-    const dialledAt = this.#dialledAt.get(key);
-    if (dialledAt !== undefined && elapsed(dialledAt, now) < DIAL_SPACING) return false;
-    if (this.#byId.size >= MOST_STREAMS) return false;
-    this.#dialledAt.set(key, now);
+    if (this.#dialled.has(key) || this.#byId.size >= MOST_STREAMS) return false;
+    this.#dialled.set(key, true, now, DIAL_SPACING);
+    const framing = new StreamFraming();
+    this.#byId.set(id, { id, direction: 'dialled', remote, framing, peer, isOpen: false });
     return true;
   }
 
-  add(stream: Omit<PeerStream, 'framing'>): PeerStream {
-    const added = { ...stream, framing: new StreamFraming() };
-    this.#byId.set(stream.id, added);
-    return added;
+  /** Adds a stream of somebody; returns false where there are too many. */
+  accept(id: StreamId, remote: SocketAddress, now: Instant): boolean {
+    if (this.#byId.size >= MOST_STREAMS) return false;
+    const framing = new StreamFraming();
+    const direction = 'accepted';
+    this.#byId.set(id, { id, direction, remote, framing, peer: undefined, isOpen: true });
+    this.#strangers.set(id, true, now, STRANGER_LIFETIME);
+    return true;
+  }
+
+  /** The accepted stream is this peer's. */
+  identify(stream: PeerStream, peer: PeerIndex): void {
+    stream.peer = peer;
+    this.#strangers.delete(stream.id);
   }
 
   remove(id: StreamId): PeerStream | undefined {
     const stream = this.#byId.get(id);
     this.#byId.delete(id);
+    this.#strangers.delete(id);
     return stream;
   }
 
   /** Takes out the streams of a peer: all, or those in one direction. */
-  removePeer(peer: PeerIndex, direction?: PeerStream['direction']): readonly PeerStream[] {
-    const removed = [...this.#byId.values()].filter(
-      (stream) =>
-        stream.peer === peer && (direction === undefined || stream.direction === direction),
-    );
-    for (const { id } of removed) this.#byId.delete(id);
-    if (direction === undefined) {
-      for (const key of this.#dialledAt.keys()) {
-        if (key.startsWith(`${peer} `)) this.#dialledAt.delete(key);
-      }
-    }
+  removePeer(peer: PeerIndex, direction?: PeerStream['direction']): readonly StreamId[] {
+    const removed = [...this.#byId.values()]
+      .filter(
+        (stream) => stream.peer === peer && (direction ?? stream.direction) === stream.direction,
+      )
+      .map(({ id }) => id);
+    for (const id of removed) this.#byId.delete(id);
     return removed;
   }
 
-  isFull(): boolean {
-    return this.#byId.size >= MOST_STREAMS;
+  /** Takes out the streams on which nobody showed who it is. */
+  handleTimeout(now: Instant): readonly StreamId[] {
+    const strangers = this.#strangers.handleTimeout(now).map(([id]) => id);
+    for (const id of strangers) this.#byId.delete(id);
+    return strangers;
   }
-}
 
-/** Returns how a passive candidate of a peer is dialled. */
-export function dialTarget(
-  address: SocketAddress,
-  protocol: StreamProtocol,
-  options: { readonly deviceKey: Uint8Array | undefined; readonly proxy: string | undefined },
-): DialTarget {
-  const { deviceKey, proxy } = options;
-  return {
-    protocol,
-    address,
-    // What travels inside is sealed by WireGuard in any case.
-    trust: deviceKey === undefined ? { type: 'any' } : { type: 'pinned', deviceKey },
-    ...(proxy === undefined ? {} : { proxy }),
-  };
+  pollTimeout(): Deadline | undefined {
+    return this.#strangers.pollTimeout();
+  }
 }

@@ -275,7 +275,8 @@ export class Relay {
   }
 
   #ask(address: SocketAddress, stream: StreamId | undefined, now: Instant): void {
-    const { random, crypto, log, software, unixMs } = this.#options;
+    const { random, crypto, log, software } = this.#options;
+    const unixMs = (at: Instant) => this.#options.unixMs(at);
     this.#state = { type: 'connecting' };
     if (this.#configuration.url.service === 'stun') {
       const client = new BindingClient({ random, crypto, software }, now);

@@ -76,11 +76,9 @@ export class Relays {
   }
 
   /** Chooses one of those that are ready, by round trip. */
-  choose(): RelayId | undefined {
-    const ready = [...this.#byId.values()].flatMap(({ id, rtt, relayed }) =>
-      relayed.length > 0 ? [{ id, rtt }] : [],
-    );
-    return chooseRelay(ready, this.#options.random)?.id;
+  choose(): Relay | undefined {
+    const ready = [...this.#byId.values()].filter(({ relayed }) => relayed.length > 0);
+    return chooseRelay(ready, this.#options.random);
   }
 
   /** Whether any of them relays at present. */

@@ -72,6 +72,9 @@ export class Application {
         return this.#onLinkApplied(result.failures);
       case 'stored':
       case 'resolved':
+      case 'local-addresses':
+      case 'relay-resolved':
+      case 'streams-listening':
         return;
     }
   }

@@ -1,10 +1,7 @@
 import type { Configuration, PeerConfiguration } from '../config/configuration.ts';
-import type {
-  ConnectionsEvent,
-  ConnectionStatus,
-  Connections,
-  TunnelDatagram,
-} from '../connection/connections.ts';
+import type { Connections, TunnelDatagram } from '../connection/connections.ts';
+import type { ConnectionsEvent } from '../connection/event.ts';
+import type { ConnectionStatus } from '../connection/peer.ts';
 import type { RelayStatus } from '../connection/relays.ts';
 import type { Signalling } from '../fleet/signalling.ts';
 import type { Candidate } from '../ice/candidate.ts';
@@ -59,6 +56,8 @@ export class Paths {
   readonly #commands: Command[] = [];
   readonly #events: Event[] = [];
   #keepAt: Instant | undefined;
+  /** As they were told last. */
+  #localAddresses: string | undefined;
   #deviceName = '';
 
   constructor(options: {
@@ -88,7 +87,7 @@ export class Paths {
     const { listenPort, protocol, proxy } = streams;
     this.#commands.push({ type: 'listen-streams', port: listenPort });
     const listener = listenPort === 0 ? undefined : { port: listenPort, protocol };
-    this.#connections.setStreams({ listener, proxy }, now);
+    this.#connections.setStreams(listener, proxy, now);
     this.#connections.setRelays(relays, now);
   }
 
@@ -99,6 +98,10 @@ export class Paths {
   }
 
   setLocal(local: { addresses: readonly IpAddress[]; port: number }, now: Instant): void {
+    const addresses = local.addresses.join();
+    const isChange = this.#localAddresses !== undefined && this.#localAddresses !== addresses;
+    if (isChange) this.#commands.push({ type: 'check-broker' });
+    this.#localAddresses = addresses;
     this.#connections.setLocal(local, now);
   }
 
@@ -164,11 +167,7 @@ export class Paths {
     this.#connections.handleWallClock(unixMs, now);
   }
 
-  handleRelayResolved(
-    relay: string,
-    outcome: Outcome<readonly IpAddress[], string>,
-    now: Instant,
-  ): void {
+  handleRelayResolved(relay: string, outcome: Outcome<readonly IpAddress[]>, now: Instant): void {
     this.#connections.handleRelayResolved(relay, outcome.ok ? outcome.value : [], now);
   }
 

@@ -334,10 +334,11 @@ export class PacketPath {
     for (let ready = this.takeSends(); ready > 0; ready = this.takeSends()) {
       for (let record = SENDS; record < SENDS + ready * SEND_SIZE; record += SEND_SIZE) {
         const path = readPath(this.arena.buffer, this.#u32(record + SEND_PATH));
+        if (path === undefined) continue;
         const at = this.#u32(record + SEND_OFFSET);
         const length = this.#u32(record + SEND_LENGTH);
         const segment = this.#u32(record + SEND_SEGMENT) & 0xffff || length;
-        for (let done = 0; path !== undefined && done < length; done += segment) {
+        for (let done = 0; done < length; done += segment) {
           const end = at + Math.min(done + segment, length);
           taken.push({ path, payload: this.#bytes.slice(at + done, end) });
         }
