@@ -1,0 +1,93 @@
+import { createServer, type Socket } from 'node:net';
+import t from 'tap';
+import { DIAL_TIMEOUT, type DialTarget, type StreamEvent } from '../../../core/plugin/streams.ts';
+import { nullLog } from '../../../core/sansio/log.ts';
+import { StreamTransport } from '../../../plugins/transport-stream/stream-transport.ts';
+import { SeededRandom } from '../../sim/seeded-random.ts';
+import { address, listening, Loopback } from './loopback.ts';
+
+/** What servers say that do not mean well, and how they leave. */
+const ANSWERS = [
+  '',
+  '\u0016',
+  '\u0016\u0003\u0003\u0000\u0004\u000e\u0000\u0000\u0000',
+  '\u0015\u0003\u0003\u0000\u0002\u0002\u0028',
+  'HTTP/1.1 101 Switching Protocols\r\n\r\n',
+  'HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: no\r\n\r\n',
+  'HTTP/1.1 200 OK\r\n\r\n',
+  'HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n\u0016\u0003\u0003\u0000\u0001',
+  'HTTP/1.1 302 Found\r\nLocation: http://192.0.2.1/\r\n\r\n',
+  'HTTP/1.1 407 Proxy Authentication Required\r\nProxy-Authenticate: Basic realm="x"\r\n\r\n',
+  'HTTP/1.1 099 What\r\n\r\n',
+  `HTTP/1.1 200 OK\r\n${'X: '.padEnd(70_000, 'x')}`,
+];
+const LEAVES = ['stay', 'end', 'reset', 'destroy'] as const;
+
+await t.test(
+  'whatever a server or proxy does, a dial is told once and nothing breaks',
+  async (t) => {
+    const seed = Number(process.env['SEED'] ?? Date.now() % 1e6);
+    t.comment(`SEED=${seed}`);
+    const random = new SeededRandom(seed);
+    const world = new Loopback(t);
+    let behave: (socket: Socket) => void = () => undefined;
+    const server = await listening(
+      createServer((socket) => {
+        socket.on('error', () => undefined);
+        t.teardown(() => socket.destroy());
+        behave(socket);
+      }),
+    );
+    t.teardown(() => server.close());
+    const at = address('127.0.0.1', (server.address() as { port: number }).port);
+    const streams = new StreamTransport(undefined, nullLog);
+    t.teardown(() => streams.stop());
+    const events: StreamEvent[] = [];
+    streams.listenTo((event) => events.push(event));
+    let stream = 0;
+    for (const protocol of ['tcp', 'tls', 'ws', 'wss'] as const) {
+      for (const proxy of [undefined, `http://a:b@${at}`]) {
+        if (protocol === 'tcp' && proxy === undefined) continue;
+        for (const answer of ANSWERS) {
+          for (const leave of LEAVES) {
+            const isAtOnce = random.fraction() < 0.3;
+            behave = (socket) => {
+              const act = (): void => {
+                socket.write(answer, 'latin1');
+                if (leave === 'end') socket.end();
+                if (leave === 'reset') socket.resetAndDestroy();
+                if (leave === 'destroy') socket.destroySoon();
+              };
+              if (isAtOnce) act();
+              else socket.once('data', act);
+            };
+            const trust = { type: 'pinned', deviceKey: new Uint8Array(32) } as const;
+            const target: DialTarget = { protocol, address: at, trust };
+            stream += 2;
+            events.length = 0;
+            streams.dial(stream, proxy === undefined ? target : { ...target, proxy });
+            const turns = Math.floor(random.fraction() * 40);
+            for (let i = 0; i < turns; i++) await world.pass(0);
+            const isGivenUp = random.fraction() < 0.2;
+            const before = events.length;
+            if (isGivenUp) streams.close(stream);
+            await world.pass(DIAL_TIMEOUT + 1);
+            const what = JSON.stringify({ protocol, proxy, answer, leave, isAtOnce });
+            if (isGivenUp) {
+              if (events.length !== before) t.fail(`${what}: told after close`);
+            } else if (events.some(({ type }) => type === 'opened')) {
+              // A proxy that says yes and then is silent has opened plain TCP.
+              if (protocol !== 'tcp' || !answer.includes(' 200 ')) t.fail(`${what}: opened`);
+              streams.close(stream);
+            } else if (events.filter(({ type }) => type === 'closed').length !== 1) {
+              t.fail(`${what}: ${JSON.stringify(events)}`);
+            }
+          }
+        }
+      }
+    }
+    await world.pass(DIAL_TIMEOUT);
+    t.equal(streams.waiting, 0);
+    t.comment(`${stream / 2} dials`);
+  },
+);
