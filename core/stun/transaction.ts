@@ -25,27 +25,35 @@ export const BRIEF_PATIENCE: BackoffOptions = {
 };
 
 /**
- * The life of one request, however often it is sent.
+ * The life of one request, however often it is sent. An answer to any of its messages is the answer.
  *
- * Deviation: RFC 8489 §6.2.1 repeats a request with the same transaction id, and spaces the repetitions
- * by its own rule. Here each has a fresh one: a server that remembers transactions answers each of them
- * anew, and with the nonce of the day. An answer to any of them is the answer.
+ * Deviation: RFC 8489 §6.2.1 repeats a request with its transaction id, and spaces the repetitions by its
+ * own rule. Here each has a fresh id, so that a server that remembers transactions answers each anew, and
+ * not with what it thought of a nonce that was stale. Where a server would take the repetition for
+ * another request (`same`) it keeps its id.
  */
 export class Transaction {
   readonly #backoff: Backoff;
   readonly #ids: string[] = [];
+  readonly #repeats: 'fresh' | 'same';
   readonly #startedAt: Instant;
+  #lastId: Uint8Array | undefined;
+  #messages = 0;
 
-  constructor(patience: BackoffOptions, now: Instant) {
+  /** `repeats` tells whether a repetition has a fresh id or the same. */
+  constructor(patience: BackoffOptions, now: Instant, repeats: 'fresh' | 'same' = 'fresh') {
     this.#backoff = new Backoff(now, patience);
     this.#startedAt = now;
+    this.#repeats = repeats;
   }
 
   /** Makes the id of the next message, 12 bytes. */
   nextId(random: Random): Uint8Array {
-    const id = randomBytes(random, 12);
-    this.#ids.push(transactionKey(id));
-    return id;
+    this.#messages++;
+    if (this.#lastId !== undefined && this.#repeats === 'same') return this.#lastId;
+    this.#lastId = randomBytes(random, 12);
+    this.#ids.push(transactionKey(this.#lastId));
+    return this.#lastId;
   }
 
   /** The ids that were made, as `transactionKey` writes them. */
@@ -55,7 +63,7 @@ export class Transaction {
 
   /** Time from request to answer where it is certain which request was answered when: it was sent once. */
   roundTrip(now: Instant): Millis | undefined {
-    return this.#ids.length === 1 ? elapsed(this.#startedAt, now) : undefined;
+    return this.#messages === 1 ? elapsed(this.#startedAt, now) : undefined;
   }
 
   /** Tells what is due: to send once more however late the call is, to give up, or nothing. */

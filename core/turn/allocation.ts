@@ -5,12 +5,14 @@
  *
  * - `allocating`: Allocate, first without credentials, as only the server's challenge (401) tells realm and
  *   nonce. It asks for IPv4 and IPv6 and takes what it gets. Where the server sees an allocation on
- *   this transport already (437), that one is given back first.
+ *   this transport already (437), that one is given back first. If it is still seen then, we wait: coturn
+ *   takes a second to let go of it (and of the connection, where the transport is a stream).
  * - `allocated`: refreshed at half of its lifetime. A server that answers 437 has lost it: back to
  *   `allocating`, and the channels in use are bound again, with the same numbers.
  * - `failed`: for good. Requests unanswered for 8 s, errors without a cure, the end of the lifetime.
  *
  * Timers:
+ * - `allocate`: time to ask again for what the server could not give yet.
  * - `refresh` at half of the lifetime that the server granted last.
  * - `lifetime` at its end: the relayed addresses are void whatever else is under way.
  * - `keepalive` 25 s after the last answer or datagram. It sends one binding request. Its answer is not
@@ -80,7 +82,9 @@ const KEEPALIVE_INTERVAL: Millis = 25_000;
 /** A longer lifetime than that of any server is not believed (RFC 8656 §7.2 recommends 1 h at most). */
 const LONGEST_LIFETIME: Millis = 3_600_000;
 /** Allocations found in our way, or lost, in a row, before we stop fighting. */
-const MOST_MISMATCHES = 3;
+const MOST_MISMATCHES = 4;
+/** Time for a server to let go of an allocation. */
+const MISMATCH_PAUSE: Millis = 2_000;
 
 /** Data that wait for the owner: newer ones are dropped, as the network would. */
 const MOST_DATA = 64;
@@ -89,7 +93,7 @@ const MOST_EVENTS = 2 * MOST_CHANNELS;
 
 const REQUESTED_TRANSPORT_UDP = 17;
 
-const TIMERS = ['lifetime', 'refresh', 'keepalive'] as const;
+const TIMERS = ['lifetime', 'allocate', 'refresh', 'keepalive'] as const;
 
 type State =
   | { readonly type: 'allocating' }
@@ -144,7 +148,7 @@ export class Allocation {
     return this.#drops;
   }
 
-  /** A STUN message from the server, whole. What does not authenticate changes nothing, but for 401 and 438. */
+  /** A STUN message from the server, whole. What does not authenticate changes nothing, but for 401, 438 and, to an Allocate, 437. */
   handleMessage(message: Uint8Array, now: Instant): void {
     if (this.#state.type === 'failed') return;
     this.#now = now;
@@ -214,6 +218,7 @@ export class Allocation {
     for (const answer of this.#requests.handleTimeout(now)) this.#handleAnswer(answer, now);
     for (const channel of this.#channels.handleTimeout(now)) this.#bind(channel, now);
     if (this.#timers.isDue('lifetime', now)) this.#fail('no-response');
+    if (this.#timers.isDue('allocate', now)) this.#allocate(now);
     if (this.#timers.isDue('refresh', now)) this.#refresh(now);
     if (this.#timers.isDue('keepalive', now)) {
       this.#requests.send(KEEPALIVE, now);
@@ -280,7 +285,8 @@ export class Allocation {
       this.#isDualStack = false;
       this.#allocate(now);
     } else if (answer.type === 'error' && code === 437 && this.#countMismatch()) {
-      this.#requests.send(GIVE_BACK, now);
+      if (this.#mismatches % 2 === 1) this.#requests.send(GIVE_BACK, now);
+      else this.#timers.set('allocate', after(now, MISMATCH_PAUSE));
     } else {
       this.#failWith(answer);
     }

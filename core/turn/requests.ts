@@ -50,8 +50,9 @@ export interface RequestOptions extends AuthenticationOptions {
  * server's challenges (401, 438), and believes no other answer that does not authenticate. One that
  * cannot be believed is remembered, and names the failure when time is up.
  *
- * A binding request goes without proof. Its answer could come from anybody who saw the request, so it may
- * tell a round trip and raise a question, but nothing hangs on it.
+ * Two answers need no proof. That to a binding request, which goes without: it may tell a round trip and
+ * raise a question, but nothing hangs on it. And 437 to an Allocate, which coturn says before it looks at
+ * credentials: it makes us give back an allocation, which needs proof again.
  */
 export class Requests {
   readonly #options: RequestOptions;
@@ -116,7 +117,7 @@ export class Requests {
     if (received.class === 'error' && code === undefined) return 'malformed';
     const isChallenge = (code === 401 || code === 438) && purpose !== 'keepalive';
     if (isChallenge) return this.#handleChallenge(pending, code, attributes, now);
-    if (purpose !== 'keepalive' && !this.#isAuthentic(received, pending)) {
+    if (!this.#isAuthentic(received, pending) && !needsNoProof(purpose, code)) {
       if (!received.hasIntegrity) pending.unauthenticatedCode = code;
       return 'unauthenticated';
     }
@@ -181,7 +182,9 @@ export class Requests {
 
   #begin(request: Request, challenges: number, now: Instant): void {
     const usual = this.#options.transport === 'udp' ? UDP_PATIENCE : STREAM_PATIENCE;
-    const transaction = new Transaction(request.patience ?? usual, now);
+    // RFC 8656 §7.2: another id on our 5-tuple is another allocation, which is refused with 437.
+    const repeats = request.purpose === 'allocate' ? 'same' : 'fresh';
+    const transaction = new Transaction(request.patience ?? usual, now, repeats);
     const fresh = { proof: undefined, unauthenticatedCode: undefined };
     this.#transmit({ request, transaction, challenges, ...fresh });
   }
@@ -228,6 +231,10 @@ interface Pending {
   /** Of the last message sent. */
   proof: Proof | undefined;
   unauthenticatedCode: number | undefined;
+}
+
+function needsNoProof(purpose: Purpose, code: number | undefined): boolean {
+  return purpose === 'keepalive' || (purpose === 'allocate' && code === 437);
 }
 
 /** The first 401, a stale nonce, another realm, and one more for a server that changes its mind. */

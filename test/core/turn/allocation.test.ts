@@ -101,9 +101,20 @@ await t.test(
       [0, 1000, 2500, 4750],
     );
     t.same(silent.events, [{ at: 8125, event: { type: 'failed', why: 'no-response' } }]);
-    const ids = silent.sent.map(({ request }) => encodeHex(request.transactionId));
-    t.equal(new Set(ids).size, 4, 'each with a transaction id of its own');
+    t.equal(idsOf(silent).size, 1, 'an Allocate keeps its id: another would be another allocation');
     t.equal(silent.agent.pollTimeout(), undefined);
+  },
+);
+
+await t.test(
+  'a request that is repeated has a fresh transaction id, but for Allocate',
+  async (t) => {
+    const scene = Scene.allocated();
+    scene.server.script = () => 'silence';
+    scene.run(6 * MINUTE);
+    const refreshes = scene.sent.filter(({ request }) => request.method === 'refresh');
+    t.equal(refreshes.length, 4);
+    t.equal(idsOf(scene).size, scene.sent.length);
   },
 );
 
@@ -286,6 +297,19 @@ await t.test('an allocation in our way (437) is given back first', async (t) => 
   t.equal(scene.agent.state, 'allocated');
 });
 
+await t.test(
+  'an allocation in our way is given back also where 437 comes before any challenge',
+  async (t) => {
+    const server = new TurnServer();
+    server.allocation = { username: 'alice', channels: new Map() };
+    const scene = new Scene({}, server);
+    server.script = ({ method }) =>
+      method === 'allocate' && server.allocation !== undefined ? { code: 437 } : undefined;
+    scene.run(10 * SECOND);
+    t.equal(scene.agent.state, 'allocated');
+  },
+);
+
 await t.test('an allocation in our way that is somebody else’s cannot be given back', async (t) => {
   const scene = new Scene();
   scene.server.script = onceAuthenticated(({ method }) => ({
@@ -293,6 +317,22 @@ await t.test('an allocation in our way that is somebody else’s cannot be given
   }));
   scene.run(SECOND);
   t.same(scene.takeEvents(), [{ type: 'failed', why: 'wrong-credentials', code: 441 }]);
+});
+
+await t.test('a server that takes its time to let go of an allocation is given 2 s', async (t) => {
+  const server = new TurnServer();
+  server.allocation = { username: 'alice', channels: new Map() };
+  const scene = new Scene({}, server);
+  const kept = { attributes: { lifetime: 0 } };
+  server.script = onceAuthenticated(({ method }) => (method === 'refresh' ? kept : undefined));
+  scene.run(SECOND);
+  server.allocation = undefined;
+  scene.run(2 * SECOND);
+  t.same(methods(scene.sent), ['allocate', 'allocate', 'refresh:0', 'allocate', 'allocate']);
+  t.same(
+    scene.events.map(({ at }) => at),
+    [2100],
+  );
 });
 
 await t.test('a server that sees an allocation in our way for ever is given up', async (t) => {
@@ -597,6 +637,10 @@ await t.test('what is queued is due', async (t) => {
   scene.agent.handleTimeout(instantAt(scene.now + 1));
   t.equal(scene.agent.pollTransmit(), undefined, 'too early is nothing');
 });
+
+function idsOf({ sent }: Scene): ReadonlySet<string> {
+  return new Set(sent.map(({ request }) => encodeHex(request.transactionId)));
+}
 
 /** Lets the first request be challenged and gives the others to `script`. */
 function onceAuthenticated(script: Script): Script {
