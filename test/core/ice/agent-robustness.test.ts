@@ -1,9 +1,9 @@
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
-import t from 'tap';
+import t, { type Test } from 'tap';
 import { IceAgent } from '../../../core/ice/agent.ts';
 import { encodeAnswer, isAuthenticAnswer, isAuthenticRequest } from '../../../core/ice/binding.ts';
-import { after, instantAt } from '../../../core/sansio/instant.ts';
+import { after, instantAt, type Instant } from '../../../core/sansio/instant.ts';
 import { decodeStun } from '../../../core/stun/message.ts';
 import { SeededRandom } from '../../sim/seeded-random.ts';
 import {
@@ -157,6 +157,97 @@ await t.test('a doubled datagram changes no outcome', async (t) => {
       return [left.valid, right.valid, right.eventsOf('nominated').length > 0];
     });
     t.same(outcomes[0], outcomes[1], `SEED=${seed}`);
+  }
+});
+
+/** Keeps the valid pairs of a peer from its events alone. */
+class Follower {
+  readonly pairs = new Set<string>();
+  readonly #peer: Peer;
+  #read = 0;
+
+  constructor(peer: Peer) {
+    this.#peer = peer;
+  }
+
+  follow(t: Test, now: Instant): void {
+    this.#peer.settle(now);
+    for (const { event } of this.#peer.events.slice(this.#read)) {
+      if (event.type === 'failed') continue;
+      const pair = `${event.pair.base} → ${event.pair.remote}`;
+      const wasKnown = this.pairs.has(pair);
+      if (wasKnown === (event.type === 'pair-valid')) t.fail(`${event.type}: ${pair}`);
+      if (event.type === 'pair-valid') this.pairs.add(pair);
+      if (event.type === 'pair-gone') this.pairs.delete(pair);
+    }
+    this.#read = this.#peer.events.length;
+  }
+
+  get sorted(): readonly string[] {
+    return [...this.pairs].sort();
+  }
+}
+
+/** Does something at random to two peers. */
+function act(network: Network, random: SeededRandom, follower: Follower): void {
+  const [left, right] = network.peers;
+  if (left === undefined || right === undefined) throw new Error('no peers');
+  const { now } = network;
+  const below = (limit: number) => Math.floor(random.fraction() * limit);
+  const [valid] = left.agent.validPairs().slice(below(4));
+  switch (below(12)) {
+    case 0:
+      return void left.open(`192.0.2.${below(4)}:1000`, now);
+    case 1:
+      return void right.open(`198.51.100.${below(4)}:1000`, now);
+    case 2: {
+      const [base] = left.sockets.keys();
+      if (base === undefined) return;
+      left.sockets.delete(base);
+      return left.agent.removeBase(base, now);
+    }
+    case 3: {
+      const some = right.candidates.filter(() => below(3) > 0);
+      return left.agent.setRemoteCandidates(some, now);
+    }
+    case 4:
+      return right.agent.setRemoteCandidates(left.candidates, now);
+    case 5:
+      return valid && left.agent.nominate(valid, now);
+    case 6:
+      return left.agent.validPairs().forEach((pair) => left.agent.probe(pair, now));
+    case 7:
+      if (valid === undefined) return;
+      follower.pairs.delete(`${valid.base} → ${valid.remote}`);
+      return left.agent.invalidate(valid, now);
+    case 8:
+      return left.agent.recheck(now);
+    case 9:
+      if (below(10) > 0) return right.agent.restart(now);
+      follower.pairs.clear();
+      return left.agent.restart(now);
+    case 10:
+      return network.run(below(4000));
+    default:
+      return network.run(below(300));
+  }
+}
+
+await t.test('events tell all there is to know of valid pairs, whatever happens', async (t) => {
+  for (let seed = SEED; seed < SEED + 30; seed++) {
+    const random = new SeededRandom(seed);
+    const network = new Network(lossyLink(random, 0.1));
+    const left = network.addPeer('controlling', 'left', seed);
+    network.addPeer('controlled', 'right', seed);
+    const follower = new Follower(left);
+    for (let step = 0; step < 300; step++) {
+      act(network, random, follower);
+      follower.follow(t, network.now);
+      if (follower.sorted.join() === [...left.valid].sort().join()) continue;
+      t.same(follower.sorted, [...left.valid].sort(), `SEED=${seed}, step ${step}`);
+      break;
+    }
+    t.ok(left.eventsOf('pair-valid').length > 0, `SEED=${seed}`);
   }
 });
 
