@@ -22,7 +22,7 @@
  * No CreatePermission is sent: binding a channel makes the permission (RFC 8656 §12.2).
  */
 import { ipFamily } from '../net/ip-address.ts';
-import { socketAddressIp, type SocketAddress } from '../net/socket-address.ts';
+import { socketAddressIp, socketAddressPort, type SocketAddress } from '../net/socket-address.ts';
 import { earliest, type Deadline } from '../sansio/agent.ts';
 import { BoundedQueue } from '../sansio/bounded-queue.ts';
 import type { Crypto } from '../sansio/crypto.ts';
@@ -148,7 +148,10 @@ export class Allocation {
     return this.#drops;
   }
 
-  /** A STUN message from the server, whole. What does not authenticate changes nothing, but for 401, 438 and, to an Allocate, 437. */
+  /**
+   * A STUN message from the server, whole. What does not authenticate changes nothing, but for 401, 438
+   * and, to an Allocate, 437.
+   */
   handleMessage(message: Uint8Array, now: Instant): void {
     if (this.#state.type === 'failed') return;
     this.#now = now;
@@ -295,7 +298,10 @@ export class Allocation {
   #onAllocated(attributes: StunAttributes, now: Instant): void {
     const { xorRelayedAddresses = [], xorMappedAddress: mapped, addressErrorCode } = attributes;
     const relayed = ([4, 6] as const).flatMap((family) => {
-      const one = xorRelayedAddresses.find((address) => familyOf(address) === family);
+      // coturn fills the place of a family that it does not have with 0.0.0.0:0.
+      const one = xorRelayedAddresses.find(
+        (address) => familyOf(address) === family && socketAddressPort(address) !== 0,
+      );
       return one === undefined ? [] : [one];
     });
     const hasLifetime = this.#setLifetime(attributes, now);
