@@ -8,13 +8,13 @@ import { isOfDevice } from './certificate.ts';
 import type { Carrier } from './open-stream.ts';
 import { describeProblem, Refusal } from './problem.ts';
 import { connectThrough, parseProxy, type Proxy } from './proxy.ts';
-import type { SocketMaker } from './socket-maker.ts';
+import type { TcpSockets } from './tcp-sockets.ts';
 import { openWebSocket } from './websocket.ts';
 
 /** Dials through all layers: TCP, the proxy, TLS, WebSocket. */
 export class Dial {
   readonly #target: DialTarget;
-  readonly #sockets: SocketMaker;
+  readonly #tcp: TcpSockets;
   readonly #timer: NodeJS.Timeout;
   #socket: Socket | undefined;
   #isOver = false;
@@ -22,13 +22,9 @@ export class Dial {
   #silence = 'no answer: check the address, the route and the firewall';
 
   /** `onDone` is called once, later, and not after `abort`. */
-  constructor(
-    target: DialTarget,
-    sockets: SocketMaker,
-    onDone: (outcome: Outcome<Carrier>) => void,
-  ) {
+  constructor(target: DialTarget, tcp: TcpSockets, onDone: (outcome: Outcome<Carrier>) => void) {
     this.#target = target;
-    this.#sockets = sockets;
+    this.#tcp = tcp;
     const finish = (outcome: Outcome<Carrier>): void => {
       if (this.#isOver) return;
       if (!outcome.ok) this.abort();
@@ -81,9 +77,10 @@ export class Dial {
   }
 
   async #connectTo(ip: string, port: number): Promise<Socket> {
-    const socket = this.#sockets.connect(ip, port, this.#target.mark);
+    const socket = this.#tcp.connect(ip, port, this.#target.mark);
     this.#socket = socket;
     await happens(socket, 'connect');
+    this.#tcp.keepShallow(socket);
     return socket;
   }
 

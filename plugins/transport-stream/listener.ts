@@ -12,7 +12,7 @@ import { failed, ok, type Outcome } from '../../core/sansio/outcome.ts';
 import { createDeviceCertificate } from './certificate.ts';
 import type { Carrier } from './open-stream.ts';
 import { sniff } from './sniff.ts';
-import { OPTIONS } from './socket-maker.ts';
+import { OPTIONS, type TcpSockets } from './tcp-sockets.ts';
 import { WebSocketUpgrade } from './websocket.ts';
 
 /** Accepted streams at the same time, those included that have not shown what they are: newer ones are refused. */
@@ -32,6 +32,7 @@ export interface Accepted extends Carrier {
  * TLS, then HTTP, of which only the upgrade to a WebSocket is answered with anything but 404.
  */
 export class Listener {
+  readonly #tcp: TcpSockets;
   readonly #log: Log;
   readonly #onAccepted: (accepted: Accepted) => void;
   #bound: { readonly server: Server; readonly port: number } | undefined;
@@ -52,7 +53,8 @@ export class Listener {
     })
     .on('upgrade', (request, _socket, head) => this.#onUpgrade(request, head));
 
-  constructor(log: Log, onAccepted: (accepted: Accepted) => void) {
+  constructor(tcp: TcpSockets, log: Log, onAccepted: (accepted: Accepted) => void) {
+    this.#tcp = tcp;
     this.#log = log;
     this.#onAccepted = onAccepted;
   }
@@ -109,6 +111,7 @@ export class Listener {
       socket.destroy();
       return;
     }
+    this.#tcp.keepShallow(socket);
     const timer = setTimeout(() => socket.destroy(), DIAL_TIMEOUT);
     this.#sockets.add(socket);
     this.#unidentified.add(socket);

@@ -12,7 +12,7 @@ import { BugError, failed, type Outcome } from '../../core/sansio/outcome.ts';
 import { Dial } from './dial.ts';
 import { addressOf, Listener, type Accepted } from './listener.ts';
 import { OpenStream, type Carrier } from './open-stream.ts';
-import { SocketMaker } from './socket-maker.ts';
+import { TcpSockets } from './tcp-sockets.ts';
 
 /** Dials at the same time: further ones are closed at once. */
 export const MOST_DIALLING = 64;
@@ -23,7 +23,7 @@ type Stream =
 
 /** TCP, TLS and WebSocket by Node.js, dialled, accepted and through HTTP proxies. */
 export class StreamTransport implements Streams {
-  readonly #sockets: SocketMaker;
+  readonly #tcp: TcpSockets;
   readonly #listener: Listener;
   readonly #streams = new Map<StreamId, Stream>();
   /** Open ones, and closed ones that still have bytes to get rid of. */
@@ -34,8 +34,8 @@ export class StreamTransport implements Streams {
 
   /** Without a native file, sockets are not marked. */
   constructor(native: Native | undefined, log: Log) {
-    this.#sockets = new SocketMaker(native, log);
-    this.#listener = new Listener(log, (accepted) => this.#onAccepted(accepted));
+    this.#tcp = new TcpSockets(native, log);
+    this.#listener = new Listener(this.#tcp, log, (accepted) => this.#onAccepted(accepted));
   }
 
   listenTo(onEvent: (event: StreamEvent) => void): void {
@@ -50,9 +50,7 @@ export class StreamTransport implements Streams {
       else this.#onClosed(stream, outcome.why);
     };
     const dial =
-      this.#dialling >= MOST_DIALLING
-        ? refuseLater(onDone)
-        : new Dial(target, this.#sockets, onDone);
+      this.#dialling >= MOST_DIALLING ? refuseLater(onDone) : new Dial(target, this.#tcp, onDone);
     this.#dialling++;
     this.#streams.set(stream, { type: 'dialling', dial });
   }

@@ -23,71 +23,68 @@ const ANSWERS = [
 ];
 const LEAVES = ['stay', 'end', 'reset', 'destroy'] as const;
 
-await t.test(
-  'whatever a server or proxy does, a dial is told once and nothing breaks',
-  async (t) => {
-    const seed = Number(process.env['SEED'] ?? Date.now() % 1e6);
-    t.comment(`SEED=${seed}`);
-    const random = new SeededRandom(seed);
-    const world = new Loopback(t);
-    let behave: (socket: Socket) => void = () => undefined;
-    const server = await listening(
-      createServer((socket) => {
-        socket.on('error', () => undefined);
-        t.teardown(() => socket.destroy());
-        behave(socket);
-      }),
-    );
-    t.teardown(() => server.close());
-    const at = address('127.0.0.1', (server.address() as { port: number }).port);
-    const streams = new StreamTransport(undefined, nullLog);
-    t.teardown(() => streams.stop());
-    const events: StreamEvent[] = [];
-    streams.listenTo((event) => events.push(event));
-    let stream = 0;
-    for (const protocol of ['tcp', 'tls', 'ws', 'wss'] as const) {
-      for (const proxy of [undefined, `http://a:b@${at}`]) {
-        if (protocol === 'tcp' && proxy === undefined) continue;
-        for (const answer of ANSWERS) {
-          for (const leave of LEAVES) {
-            const isAtOnce = random.fraction() < 0.3;
-            behave = (socket) => {
-              const act = (): void => {
-                socket.write(answer, 'latin1');
-                if (leave === 'end') socket.end();
-                if (leave === 'reset') socket.resetAndDestroy();
-                if (leave === 'destroy') socket.destroySoon();
-              };
-              if (isAtOnce) act();
-              else socket.once('data', act);
-            };
-            const trust = { type: 'pinned', deviceKey: new Uint8Array(32) } as const;
-            const target: DialTarget = { protocol, address: at, trust };
-            stream += 2;
-            events.length = 0;
-            streams.dial(stream, proxy === undefined ? target : { ...target, proxy });
-            const turns = Math.floor(random.fraction() * 40);
-            for (let i = 0; i < turns; i++) await world.pass(0);
-            const isGivenUp = random.fraction() < 0.2;
-            const before = events.length;
-            if (isGivenUp) streams.close(stream);
-            await world.pass(DIAL_TIMEOUT + 1);
-            const what = JSON.stringify({ protocol, proxy, answer, leave, isAtOnce });
-            if (isGivenUp) {
-              if (events.length !== before) t.fail(`${what}: told after close`);
-            } else if (events.some(({ type }) => type === 'opened')) {
-              // A proxy that says yes and then is silent has opened plain TCP.
-              if (protocol !== 'tcp' || !answer.includes(' 200 ')) t.fail(`${what}: opened`);
-              streams.close(stream);
-            } else if (events.filter(({ type }) => type === 'closed').length !== 1) {
-              t.fail(`${what}: ${JSON.stringify(events)}`);
-            }
-          }
-        }
-      }
-    }
-    await world.pass(DIAL_TIMEOUT);
-    t.equal(streams.waiting, 0);
-    t.comment(`${stream / 2} dials`);
-  },
-);
+await t.test('whatever a server or proxy does, a dial is told once', async (t) => {
+  const seed = Number(process.env['SEED'] ?? Date.now() % 1e6);
+  t.comment(`SEED=${seed}`);
+  const random = new SeededRandom(seed);
+  const world = new Loopback(t);
+  let behave: (socket: Socket) => void = () => undefined;
+  const server = await listening(
+    createServer((socket) => {
+      socket.on('error', () => undefined);
+      t.teardown(() => socket.destroy());
+      behave(socket);
+    }),
+  );
+  t.teardown(() => server.close());
+  const at = address('127.0.0.1', (server.address() as { port: number }).port);
+  const streams = new StreamTransport(undefined, nullLog);
+  t.teardown(() => streams.stop());
+  const events: StreamEvent[] = [];
+  streams.listenTo((event) => events.push(event));
+  for (const [i, { protocol, proxy, answer, leave }] of cases(at).entries()) {
+    const stream = 2 * i;
+    const isAtOnce = random.fraction() < 0.3;
+    behave = (socket) => {
+      const act = (): void => {
+        socket.write(answer, 'latin1');
+        if (leave === 'end') socket.end();
+        if (leave === 'reset') socket.resetAndDestroy();
+        if (leave === 'destroy') socket.destroySoon();
+      };
+      if (isAtOnce) act();
+      else socket.once('data', act);
+    };
+    const trust = { type: 'pinned', deviceKey: new Uint8Array(32) } as const;
+    const target: DialTarget = { protocol, address: at, trust };
+    events.length = 0;
+    streams.dial(stream, proxy === undefined ? target : { ...target, proxy });
+    const turns = Math.floor(random.fraction() * 40);
+    for (let turn = 0; turn < turns; turn++) await world.pass(0);
+    const isGivenUp = random.fraction() < 0.2;
+    const before = events.length;
+    if (isGivenUp) streams.close(stream);
+    await world.pass(DIAL_TIMEOUT + 1);
+    const told = events.map(({ type }) => type).filter((type) => type !== 'data');
+    // A proxy that says yes, whatever it does then, has opened plain TCP.
+    const mayOpen = protocol === 'tcp' && answer.includes(' 200 ');
+    const isRight = isGivenUp
+      ? events.length === before
+      : told.join() === 'closed' || (mayOpen && /^opened(,closed)?$/.test(told.join()));
+    if (!isRight) t.fail(JSON.stringify({ protocol, proxy, answer, leave, isAtOnce, told }));
+    streams.close(stream);
+  }
+  await world.pass(DIAL_TIMEOUT);
+  t.equal(streams.waiting, 0);
+});
+
+function cases(at: string) {
+  const layers = (['tcp', 'tls', 'ws', 'wss'] as const).flatMap((protocol) => [
+    { protocol, proxy: undefined },
+    { protocol, proxy: `http://a:b@${at}` },
+  ]);
+  return layers
+    .filter(({ protocol, proxy }) => protocol !== 'tcp' || proxy !== undefined)
+    .flatMap((layer) => ANSWERS.map((answer) => ({ ...layer, answer })))
+    .flatMap((layer) => LEAVES.map((leave) => ({ ...layer, leave })));
+}

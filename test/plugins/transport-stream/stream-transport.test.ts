@@ -195,8 +195,32 @@ await t.test('a mark is on the socket before the first packet', async (t) => {
     t.match(a.events, [{ type: 'opened' }]);
     t.ok(a.streams.send(2, Uint8Array.of(1, 2, 3)));
   }
-  t.same(calls, ['1 36 66', '1 36 66']);
+  // SO_MARK, then TCP_NOTSENT_LOWAT of the one that is up.
+  const each = ['1 36 66', '6 25 65536'];
+  t.same(calls, [...each, ...each]);
 });
+
+await t.test(
+  'a peer that does not read holds back little: the kernel takes less than 1 MB',
+  async (t) => {
+    const world = new Loopback(t);
+    const deaf = await listening(
+      createServer({ pauseOnConnect: true }, (socket) => t.teardown(() => socket.destroy())),
+    );
+    t.teardown(() => deaf.close());
+    const at = address('127.0.0.1', (deaf.address() as { port: number }).port);
+    const a = transport(t, native);
+    a.streams.dial(2, { protocol: 'tcp', address: at, trust: ANY });
+    await world.until(() => a.events.length > 0);
+    let taken = 0;
+    for (let turns = 0; turns < 200; turns++) {
+      const piece = new Uint8Array(16_000);
+      while (a.streams.send(2, piece)) taken += piece.length;
+      await world.pass(0);
+    }
+    t.ok(taken - a.streams.waiting < 1 << 20, `${taken - a.streams.waiting} bytes`);
+  },
+);
 
 await t.test('a socket that may not be marked is not used', async (t) => {
   const world = new Loopback(t);

@@ -4,8 +4,8 @@ import type { Millis } from '../../core/sansio/instant.ts';
 import type { Log } from '../../core/sansio/log.ts';
 import { Refusal } from './problem.ts';
 
-/** Makes the TCP sockets that dial, with the mark that keeps them out of the tunnel. */
-export class SocketMaker {
+/** What Node.js alone cannot do with TCP sockets: mark them, and keep their queues short. */
+export class TcpSockets {
   readonly #native: Native | undefined;
   readonly #log: Log;
   #hasSaidUnmarked = false;
@@ -25,7 +25,19 @@ export class SocketMaker {
     if (mark === undefined || native === undefined) return connect({ host, port, ...OPTIONS });
     return connectMarked(native, host, port, mark);
   }
+
+  /**
+   * Limits what the kernel keeps of a socket that is up. Its buffer grows to megabytes, which are seconds
+   * on a slow link: datagrams are better dropped than late.
+   */
+  keepShallow(socket: Socket): void {
+    const fd = descriptorOf(socket);
+    if (fd >= 0) this.#native?.setOption(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, MOST_UNSENT);
+  }
 }
+
+/** Bytes that the kernel takes before it can send them: a few packets of the fastest links. */
+const MOST_UNSENT = 64 << 10;
 
 /** A path that forgets idle connections does so after minutes; NATs of mobile networks after one or two. */
 const KEEPALIVE: Millis = 30_000;
@@ -56,9 +68,17 @@ function connectMarked(native: Native, host: string, port: number, mark: number)
   return socket.connect({ host, port });
 }
 
-/* socket(7) */
+/** Node.js does not document where it keeps it. Without it, -1, the queue is deeper and nothing breaks. */
+function descriptorOf(socket: Socket): number {
+  const handle = Reflect.get(socket, '_handle') as { readonly fd?: number } | null | undefined;
+  return handle?.fd ?? -1;
+}
+
+/* socket(7), tcp(7) */
 const AF_INET = 2;
 const AF_INET6 = 10;
 const SOCK_STREAM = 1;
 const SOL_SOCKET = 1;
 const SO_MARK = 36;
+const IPPROTO_TCP = 6;
+const TCP_NOTSENT_LOWAT = 25;
