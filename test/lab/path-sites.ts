@@ -1,5 +1,8 @@
+import { rmSync } from 'node:fs';
+import { join } from 'node:path';
 import type { Test } from 'tap';
 import type { Broker } from './broker.ts';
+import { eventually } from './daemon.ts';
 import { Download, type DownloadOptions } from './download.ts';
 import { FleetInLab, type FleetDevice } from './fleet.ts';
 import { Internet, SITE_NAMES, type SiteName } from './internet.ts';
@@ -11,6 +14,8 @@ export interface PathSitesOptions {
   readonly nats: Readonly<Record<SiteName, NatKind>>;
   /** How the relay is reached; UDP by default. TLS is at port 443. */
   readonly relays?: readonly ('udp' | 'tcp' | 'tls')[];
+  /** Whether there is a proxy although no NAT needs one yet. */
+  readonly proxy?: boolean;
   /** TCP port on which the daemons take streams; 0, off, by default. */
   readonly streamPort?: number;
 }
@@ -30,7 +35,8 @@ export class PathSites {
 
   static async create(t: Test, prefix: string, options: PathSitesOptions): Promise<PathSites> {
     const internet = await Internet.create(t, prefix, { nats: options.nats, lans: true });
-    const needsProxy = SITE_NAMES.some((site) => options.nats[site] === 'only443ViaProxy');
+    const isNeeded = SITE_NAMES.some((site) => options.nats[site] === 'only443ViaProxy');
+    const needsProxy = options.proxy ?? isNeeded;
     const [relay, broker, proxy] = await Promise.all([
       internet.startRelay({ tlsPort: 443 }),
       internet.startBroker(),
@@ -109,6 +115,38 @@ export class PathSites {
     }
     const status = await Promise.all(SITE_NAMES.map((site) => this.devices[site].daemon.status()));
     throw new Error(`no tunnel in ${timeoutMs} ms: ${JSON.stringify(status.map((s) => s.peers))}`);
+  }
+
+  /** How a site sends to the other one now, as it says itself: `relayed by turn:…`. */
+  async pathOf(site: SiteName): Promise<string> {
+    const { peers } = await this.devices[site].daemon.status();
+    const path = peers.find(({ id }) => id === deviceOf(otherOf(site)))?.path;
+    if (path?.kind === undefined) return 'none';
+    return path.relay === undefined ? path.kind : `${path.kind} by ${path.relay}`;
+  }
+
+  /** Waits until each site sends by a path that matches. */
+  async usesPath(pattern: RegExp, timeoutMs: number): Promise<void> {
+    for (const site of SITE_NAMES) {
+      await eventually(
+        () => this.pathOf(site),
+        (path) => pattern.test(path),
+        timeoutMs,
+      );
+    }
+  }
+
+  /** Stops both daemons as a shutdown does, and lets them forget where they last met. */
+  async stopAndForget(): Promise<void> {
+    for (const { daemon } of Object.values(this.devices)) {
+      await daemon.stop();
+      rmSync(join(daemon.directory, 'candidates.json'), { force: true });
+    }
+  }
+
+  /** What a daemon dropped, by reason. */
+  async dropsOf(site: SiteName): Promise<Readonly<Record<string, number>>> {
+    return (await this.devices[site].daemon.status()).drops;
   }
 
   /** A file comes from the host behind `b` to the one behind `a`. */
