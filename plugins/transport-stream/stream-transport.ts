@@ -89,7 +89,8 @@ export class StreamTransport implements Streams {
   #onDialled(stream: StreamId, carrier: Carrier): void {
     const { localAddress, localPort } = carrier.socket;
     const local = addressOf(localAddress, localPort);
-    if (local === undefined) {
+    // It may have ended with the very bytes that opened it.
+    if (local === undefined || carrier.socket.destroyed) {
       carrier.socket.destroy();
       this.#onClosed(stream, 'closed by the other side');
       return;

@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import { createServer, type Socket } from 'node:net';
 import t from 'tap';
 import { DIAL_TIMEOUT, type DialTarget, type StreamEvent } from '../../../core/plugin/streams.ts';
@@ -21,6 +22,7 @@ const ANSWERS = [
   'HTTP/1.1 099 What\r\n\r\n',
   `HTTP/1.1 200 OK\r\n${'X: '.padEnd(70_000, 'x')}`,
 ];
+const RFC_6455_GUID = '258EAFA5-E914-47DA-95CA-C5AB0DC85B11';
 const LEAVES = ['stay', 'end', 'reset', 'destroy'] as const;
 
 await t.test('whatever a server or proxy does, a dial is told once', async (t) => {
@@ -59,7 +61,7 @@ await t.test('whatever a server or proxy does, a dial is told once', async (t) =
     const target: DialTarget = { protocol, address: at, trust };
     events.length = 0;
     streams.dial(stream, proxy === undefined ? target : { ...target, proxy });
-    const turns = Math.floor(random.fraction() * 40);
+    const turns = Math.floor(random.fraction() * 8);
     for (let turn = 0; turn < turns; turn++) await world.pass(0);
     const isGivenUp = random.fraction() < 0.2;
     const before = events.length;
@@ -75,6 +77,42 @@ await t.test('whatever a server or proxy does, a dial is told once', async (t) =
     streams.close(stream);
   }
   await world.pass(DIAL_TIMEOUT);
+  t.equal(streams.waiting, 0);
+});
+
+await t.test('a stream that ends with the bytes that open it is closed', async (t) => {
+  const world = new Loopback(t);
+  const streams = new StreamTransport(undefined, nullLog);
+  t.teardown(() => streams.stop());
+  const events: StreamEvent[] = [];
+  streams.listenTo((event) => events.push(event));
+  // Frames of RFC 6455 §5.2: one that is forbidden, one that closes; and bytes before the end of TCP.
+  const endings = [
+    [0xff, 0xff],
+    [0x88, 0x00],
+    [0x82, 0x01, 0x07],
+  ];
+  for (const [i, ending] of endings.entries()) {
+    const server = await listening(
+      createServer((socket) => {
+        socket.on('error', () => undefined);
+        socket.once('data', (request) => {
+          const key = /Sec-WebSocket-Key: (.*)\r/i.exec(request.toString())?.[1] ?? '';
+          const accept = createHash('sha1').update(`${key}${RFC_6455_GUID}`).digest('base64');
+          const head = `HTTP/1.1 101 OK\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: ${accept}\r\n\r\n`;
+          socket.end(Buffer.concat([Buffer.from(head), Uint8Array.from(ending)]));
+        });
+      }),
+    );
+    t.teardown(() => server.close());
+    const at = address('127.0.0.1', (server.address() as { port: number }).port);
+    events.length = 0;
+    const stream = 2 * i;
+    streams.dial(stream, { protocol: 'ws', address: at, trust: { type: 'any' } });
+    await world.until(() => events.some(({ type }) => type === 'closed'));
+    t.match(events.map(({ type }) => type).join(), /^(opened,)?(data,)?closed$/);
+    t.notOk(streams.send(stream, Uint8Array.of(1)));
+  }
   t.equal(streams.waiting, 0);
 });
 
