@@ -8,6 +8,7 @@ import { Engine } from '../core/engine/engine.ts';
 import type { Event } from '../core/engine/event.ts';
 import { KEPT_CANDIDATES, readKeptCandidates } from '../core/engine/kept-candidates.ts';
 import type { Input } from '../core/engine/input.ts';
+import type { Status } from '../core/engine/status.ts';
 import type { UapiRefusal } from '../core/engine/uapi-configuration.ts';
 import type { Transmit } from '../core/engine/userspace-plane.ts';
 import { controlChannel } from '../core/plugin/control-channel.ts';
@@ -201,7 +202,7 @@ class Daemon {
   async run(): Promise<void> {
     const localApi = createLocalApi({
       path: this.#options.socket,
-      methods: { status: () => this.#status() },
+      methods: { status: () => this.#status(), drain: (params) => this.#drain(params) },
       log: this.#log,
     });
     const calendar = setInterval(() => this.#tellTime(), WALL_CLOCK_INTERVAL_MS);
@@ -264,21 +265,28 @@ class Daemon {
     return { ...this.#engine.status(), crypto: this.#crypto };
   }
 
+  /** The daemon ends by itself once its peers have done with it. */
+  #drain(params: unknown): Status['phase'] {
+    const isCancel = isObject(params) && params['cancel'] === true;
+    this.#driver.input({ type: isCancel ? 'cancel-drain' : 'drain' });
+    return this.#engine.status().phase;
+  }
+
   #listenToSignals(): AbortController {
     const listening = new AbortController();
     const on = (signal: NodeJS.Signals, handle: () => void): void => {
       process.on(signal, handle);
       listening.signal.addEventListener('abort', () => process.off(signal, handle));
     };
-    on('SIGTERM', () => this.#stop('SIGTERM', 'leaving'));
-    on('SIGINT', () => this.#stop('SIGINT', 'leaving'));
-    on('SIGUSR2', () => this.#stop('SIGUSR2', 'restarting'));
+    on('SIGTERM', () => this.#stop('leaving', { signal: 'SIGTERM' }));
+    on('SIGINT', () => this.#stop('leaving', { signal: 'SIGINT' }));
+    on('SIGUSR2', () => this.#stop('restarting', { signal: 'SIGUSR2' }));
     on('SIGHUP', () => this.#reload());
     return listening;
   }
 
-  #stop(signal: string, reason: 'leaving' | 'restarting'): void {
-    this.#log.info('stopping', { signal, reason });
+  #stop(reason: 'leaving' | 'restarting', cause: { readonly signal?: string }): void {
+    this.#log.info('stopping', { ...cause, reason });
     this.#driver.input({ type: 'stop', reason });
     this.#end(undefined);
   }
@@ -336,6 +344,10 @@ class Daemon {
       case 'log-level':
         if (this.#options.logLevel === undefined) this.#sink.setLevel(event.level);
         return;
+      case 'drained':
+        return this.#stop('leaving', {});
+      case 'drain-begun':
+      case 'drain-cancelled':
       case 'peer-connected':
       case 'peer-failed':
       case 'path-selected':
@@ -393,6 +405,10 @@ const UAPI_REFUSAL_ERRNO: Readonly<Record<UapiRefusal, number>> = {
   'too-many': constants.errno.ENOSPC,
   invalid: constants.errno.EINVAL,
 };
+
+function isObject(value: unknown): value is Readonly<Record<string, unknown>> {
+  return typeof value === 'object' && value !== null;
+}
 
 function logFile(directory: string): { path: string; maxBytes: number; keep: number } {
   try {

@@ -1,6 +1,7 @@
 import type { Event } from '../core/engine/event.ts';
 import { unreachable } from '../core/sansio/outcome.ts';
 import type { Log } from '../core/sansio/log.ts';
+import { PEER_CAUSES, RELAY_CAUSES } from './causes.ts';
 
 /** Writes the line that an event of the engine deserves. Where a peer is stays below `info`. */
 export function logEvent(log: Log, event: Event): void {
@@ -23,7 +24,7 @@ export function logEvent(log: Log, event: Event): void {
       return log.info('no connection with peer', {
         peer: event.peer,
         cause: event.cause,
-        cure: CURES[event.cause],
+        cure: PEER_CAUSES[event.cause]?.cure,
       });
     case 'peer-left':
       return log.info('peer said goodbye', { peer: event.peer, reason: event.reason });
@@ -40,7 +41,7 @@ export function logEvent(log: Log, event: Event): void {
         relay: event.relay,
         cause: event.why,
         detail: event.detail === '' ? undefined : event.detail,
-        cure: CURES[event.why],
+        cure: RELAY_CAUSES[event.why]?.cure,
       });
     case 'no-relays':
       return log.warn('no relay is left');
@@ -64,22 +65,18 @@ export function logEvent(log: Log, event: Event): void {
       return log.warn('another program undoes our addresses or routes again and again', {
         cure: 'have it leave the interface alone: unmanaged-devices (NetworkManager), ManageForeignRoutes=no (systemd-networkd), denyinterfaces (dhcpcd), no such device in /etc/config/network (OpenWrt)',
       });
+    case 'drain-begun':
+      return log.info('draining', { peers: event.peers });
+    case 'drain-cancelled':
+      return log.info('drain cancelled');
+    case 'drained':
+      return log.info('drained', { busy: event.busy });
     case 'log-level':
       return log.info('log level changed', { level: event.level });
     default:
       return unreachable(event);
   }
 }
-
-/** What a person can do about causes that do not speak for themselves. */
-const CURES: Readonly<Record<string, string>> = {
-  'no-answer': 'is the peer running? where neither side can be reached, a relay is needed (relays)',
-  'preshared-key-differs': 'give both sides the same presharedKey',
-  'no-session': 'compare the publicKey of each side in the configuration of the other',
-  'wrong-credentials': 'check username and credential, or secret, of the relay',
-  'quota-reached': 'the relay allows this user no more allocations: raise its user-quota',
-  'not-resolved': 'check the name of the relay and the resolver of this router',
-};
 
 function round(ms: number): number {
   return Math.round(ms * 10) / 10;

@@ -93,6 +93,8 @@ function writable(input: Input): unknown {
       return { type, why: input.outcome.ok ? undefined : input.outcome.why };
     case 'stop':
       return { type, reason: input.reason };
+    case 'drain':
+    case 'cancel-drain':
     case 'links-changed':
       return { type };
     default:

@@ -23,6 +23,12 @@ usage: culvert <command> [options]
               --state-dir DIR, --json
   status    show the tunnel, the fleet and the peers of the running daemon
               --socket PATH, --json, --watch
+  paths     show how each Culvert peer is reached, what else would do, and why; and the relays
+              [PEER] the one with this id alone
+              --socket PATH, --json, --watch
+  drain     have the daemon end once no packets were exchanged for 10 s, or after 5 min; wait for it
+              --cancel           have it stay after all
+              --socket PATH
   version   print the version
   help      print this
 

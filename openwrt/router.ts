@@ -2,7 +2,10 @@ import { parseArgs } from 'node:util';
 import { parseBootstrap } from '../core/config/bootstrap.ts';
 import { parseConfiguration } from '../core/config/configuration.ts';
 import type { Severity } from '../core/sansio/log.ts';
+import { drain } from './command/drain.ts';
+import type { View } from './command/ask-status.ts';
 import { keygen } from './command/keygen.ts';
+import { paths } from './command/paths.ts';
 import { status } from './command/status.ts';
 import { readConfigurationFile } from './configuration-file.ts';
 import { runDaemon } from './daemon.ts';
@@ -25,10 +28,16 @@ async function main(parameters: readonly string[]): Promise<void> {
       const { values } = parse(rest, { 'state-dir': TEXT, json: FLAG });
       return write(keygen(values['state-dir'] ?? STATE_DIRECTORY, values.json === true));
     }
-    case 'status': {
-      const { values } = parse(rest, { socket: TEXT, json: FLAG, watch: FLAG });
+    case 'status':
+      return status(viewOf(parse(rest, VIEW).values));
+    case 'paths': {
+      const { values, positionals } = parse(rest, VIEW, 1);
+      return paths(viewOf(values), positionals[0]);
+    }
+    case 'drain': {
+      const { values } = parse(rest, { socket: TEXT, cancel: FLAG });
       const socket = values.socket ?? LOCAL_SOCKET;
-      return status({ socket, json: values.json === true, watch: values.watch === true, write });
+      return drain({ socket, cancel: values.cancel === true, write });
     }
     case 'version':
     case '--version':
@@ -45,9 +54,21 @@ const TEXT = { type: 'string' } as const;
 const FLAG = { type: 'boolean' } as const;
 type Options = Readonly<Record<string, typeof TEXT | typeof FLAG>>;
 
-function parse<Given extends Options>(parameters: readonly string[], options: Given) {
+const VIEW = { socket: TEXT, json: FLAG, watch: FLAG } as const;
+
+function viewOf(values: { socket?: string; json?: boolean; watch?: boolean }): View {
+  const { socket = LOCAL_SOCKET, json = false, watch = false } = values;
+  return { socket, json, watch, write };
+}
+
+/** At most `names` of the parameters are not options. */
+function parse<Given extends Options>(parameters: readonly string[], options: Given, names = 0) {
   try {
-    return parseArgs({ args: [...parameters], options, strict: true });
+    const allowPositionals = names > 0;
+    const parsed = parseArgs({ args: [...parameters], options, strict: true, allowPositionals });
+    const unexpected = parsed.positionals[names];
+    if (unexpected !== undefined) throw new Error(`Unexpected argument '${unexpected}'`);
+    return parsed;
   } catch (error) {
     const why = error instanceof Error ? error.message : String(error);
     throw new CommandError('usage', `${why}. See: culvert help`, { cause: error });

@@ -30,6 +30,11 @@ export function formatBytes(bytes: number): string {
   return `${unit === 0 ? value : value.toFixed(value < 10 ? 1 : 0)} ${units[unit] ?? ''}`;
 }
 
+/** `12.3 ms`, `-` for an absent time. */
+export function formatMs(ms: number | undefined): string {
+  return ms === undefined ? '-' : `${ms.toFixed(1)} ms`;
+}
+
 /** `12 s ago`, `3 min ago`, `never` for an absent time. */
 export function formatAgo(unixMs: number | undefined, nowUnixMs: number): string {
   if (unixMs === undefined) return 'never';

@@ -24,6 +24,8 @@ export type Command =
   | { readonly type: 'hang-up'; readonly stream: StreamId }
   /** Accept streams on the TCP port; 0 accepts none. → `streams-listening` */
   | { readonly type: 'listen-streams'; readonly port: number }
+  /** The network changed: find out soon whether the broker is still there. */
+  | { readonly type: 'check-broker' }
   | { readonly type: 'publish'; readonly publication: Publication }
   /** Keep a document across restarts. → `stored` */
   | { readonly type: 'store'; readonly name: string; readonly bytes: Uint8Array };

@@ -12,7 +12,7 @@ import type { StreamEvent } from '../plugin/streams.ts';
 import type { KeptCandidates } from './kept-candidates.ts';
 import { Paths } from './paths.ts';
 import type { Publication } from '../plugin/control-channel.ts';
-import { sooner, type Deadline } from '../sansio/agent.ts';
+import { earliest, sooner, type Deadline } from '../sansio/agent.ts';
 import type { Crypto } from '../sansio/crypto.ts';
 import type { Instant } from '../sansio/instant.ts';
 import type { Log } from '../sansio/log.ts';
@@ -25,6 +25,7 @@ import { Application, type ApplicationEvent, type Target } from './application.t
 import { Assertion } from './assertion.ts';
 import { Attempts } from './attempts.ts';
 import type { Command } from './command.ts';
+import { Drain } from './drain.ts';
 import type { Event, Failure } from './event.ts';
 import { FleetLink } from './fleet-link.ts';
 import type { Input } from './input.ts';
@@ -63,6 +64,7 @@ export class Engine {
   readonly #attempts = new Attempts();
   readonly #assertion: Assertion;
   readonly #paths: Paths;
+  readonly #drain = new Drain();
   readonly #peers: Peers;
   readonly #events: Event[] = [];
   readonly #commands: Command[] = [];
@@ -145,6 +147,10 @@ export class Engine {
         }
         break;
       case 'stop':
+      case 'drain':
+      case 'cancel-drain':
+        this.#handleDrain(input.type, now);
+        break;
         this.#paths.stop(input.reason, now);
         this.#fleet?.handleInput(input, now);
         this.#drainChildren(now);
@@ -220,6 +226,7 @@ export class Engine {
     if (again !== undefined) this.#application.apply(again);
     if (this.#assertion.handleTimeout(now)) this.#application.assert();
     this.#drainChildren(now);
+    if (this.#drain.isDue(now)) this.#lookAtDrain(now);
   }
 
   pollTransmit(): Transmit | undefined {
@@ -250,7 +257,7 @@ export class Engine {
     }
     if (this.#phase === 'stopped') return undefined;
     const tunnels = sooner(this.#plane.pollTimeout(), this.#peers.pollTimeout());
-    const packets = sooner(tunnels, this.#paths.pollTimeout());
+    const packets = earliest(tunnels, this.#paths.pollTimeout(), this.#drain.pollTimeout());
     const configuration = sooner(this.#assertion.pollTimeout(), this.#attempts.pollTimeout());
     return sooner(sooner(packets, this.#fleet?.pollTimeout()), configuration);
   }
@@ -273,6 +280,7 @@ export class Engine {
       peers: this.#peers.statuses(),
       relays: this.#paths.relays(),
       drops: seen({ ...this.#plane.drops(), ...this.#paths.drops() }),
+      drain: this.#drain.status(this.#lastNow),
       lastError: this.#attempts.lastError,
     };
   }
@@ -295,6 +303,22 @@ export class Engine {
   }
 
   #onUapiSet(request: UapiSet, now: Instant): void {
+  #handleDrain(type: 'drain' | 'cancel-drain', now: Instant): void {
+    const isBegin = type === 'drain';
+    const isNews = isBegin ? this.#drain.begin(this.#peers.traffic(), now) : this.#drain.cancel();
+    if (!isNews) return;
+    this.#fleet?.handleInput({ type: isBegin ? 'drain' : 'resume' }, now);
+    const peers = this.#drain.status(now)?.peers ?? [];
+    this.#events.push(isBegin ? { type: 'drain-begun', peers } : { type: 'drain-cancelled' });
+  }
+
+  #lookAtDrain(now: Instant): void {
+    const busy = this.#drain.status(now)?.peers ?? [];
+    const over = this.#drain.handleTraffic(this.#peers.traffic(), now);
+    if (over === undefined) return;
+    this.#events.push({ type: 'drained', busy: over === 'quiet' ? [] : busy });
+  }
+
     if (this.#running === undefined) return;
     const wanted = configurationAfterUapi(this.#running.configuration, request);
     if (!wanted.ok) return;
@@ -451,14 +475,22 @@ export class Engine {
       worked = true;
     }
     for (let sent = this.#paths.pollCommand(); sent; sent = this.#paths.pollCommand()) {
-      this.#commands.push(sent);
+      this.#commands.push(sent.type === 'dial' ? this.#marked(sent) : sent);
       worked = true;
     }
     return worked;
   }
 
+  /** Streams keep out of the tunnel by the mark that the datagrams have. */
+  #marked(dial: Extract<Command, { type: 'dial' }>): Command {
+    const { stream, target } = dial;
+    if (this.#fwmark === 0) return dial;
+    return { type: 'dial', stream, target: { ...target, mark: this.#fwmark } };
+  }
+
   #phaseForPeople(): Status['phase'] {
     if (this.#phase === 'stopped') return 'stopping';
+    if (this.#drain.isOn) return 'draining';
     return this.#running === undefined ? 'waiting for configuration' : 'running';
   }
 }

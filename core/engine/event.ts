@@ -55,6 +55,11 @@ export type Event =
     }
   /** Another program undoes again and again what we make of the link, its addresses and routes. */
   | { readonly type: 'link-contested' }
+  /** `peers` are those to be waited for. */
+  | { readonly type: 'drain-begun'; readonly peers: readonly string[] }
+  | { readonly type: 'drain-cancelled' }
+  /** The daemon may go. `busy` are peers that had not done when the time was over. */
+  | { readonly type: 'drained'; readonly busy: readonly string[] }
   | { readonly type: 'log-level'; readonly level: Severity };
 
 /** A value of the configuration that could not be made so, and what stood in the way. */

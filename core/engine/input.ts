@@ -23,6 +23,9 @@ export type Input =
   | { readonly type: 'uapi-set'; readonly request: UapiSet }
   /** Another program changed links, addresses or routes. */
   | { readonly type: 'links-changed' }
+  /** The daemon shall go once its peers have done with it, or not after all. */
+  | { readonly type: 'drain' }
+  | { readonly type: 'cancel-drain' }
   /** The daemon is asked to end; `reason` is what peers are told. */
   | { readonly type: 'stop'; readonly reason: 'leaving' | 'restarting' }
   | CommandResult;

@@ -5,10 +5,15 @@ import type { SocketAddress } from '../net/socket-address.ts';
 import type { Deadline } from '../sansio/agent.ts';
 import type { Instant } from '../sansio/instant.ts';
 import { unreachable } from '../sansio/outcome.ts';
-import { ICE_REKEY_ATTEMPT_TIME, REKEY_ATTEMPT_TIME } from '../wireguard/constants.ts';
+import {
+  ICE_REKEY_ATTEMPT_TIME,
+  REKEY_ATTEMPT_TIME,
+  SMALLEST_TRANSPORT_LENGTH,
+} from '../wireguard/constants.ts';
 import type { PeerRefusal } from '../wireguard/wireguard.ts';
 import type { UapiPeerState } from '../wireguard/uapi.ts';
 import { Endpoints, type Answer, type Question } from './endpoints.ts';
+import type { Traffic } from './drain.ts';
 import type { Event, Failure } from './event.ts';
 import type { Paths } from './paths.ts';
 import { PeerTable, type Peer } from './peer-table.ts';
@@ -120,6 +125,19 @@ export class Peers {
         txBytes,
       };
     });
+  }
+
+  /** What was exchanged with each peer; a keepalive is a message of the smallest length. */
+  traffic(): Traffic {
+    return new Map(
+      [...this.#table.all()].map(({ index, configuration }) => {
+        const { rxBytes, txBytes, rxPackets, txPackets } = this.#plane.counters(index);
+        return [
+          configuration.id,
+          rxBytes + txBytes - (rxPackets + txPackets) * SMALLEST_TRANSPORT_LENGTH,
+        ];
+      }),
+    );
   }
 
   #onChange(change: ConfigChange, now: Instant): void {

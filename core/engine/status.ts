@@ -3,6 +3,7 @@ import { formatIpPrefix } from '../net/ip-prefix.ts';
 import type { SocketAddress } from '../net/socket-address.ts';
 import { encodeBase64 } from '../sansio/base64.ts';
 import type { RelayStatus } from '../connection/relays.ts';
+import type { DrainStatus } from './drain.ts';
 import type { Paths, PathsStatus } from './paths.ts';
 import type { Peer } from './peer-table.ts';
 import type { UserspacePlane } from './userspace-plane.ts';
@@ -16,13 +17,15 @@ export interface Status {
   readonly fleet: FleetStatus | undefined;
   readonly peers: readonly PeerStatus[];
   readonly relays: readonly RelayStatus[];
+  /** Who is waited for before the daemon goes; while it drains. */
+  readonly drain: DrainStatus | undefined;
   /** Packets and datagrams that went nowhere, by reason; reasons never seen are left out. */
   readonly drops: Readonly<Record<string, number>>;
   /** Why the newest configuration is not, or not wholly, the running one. */
   readonly lastError: string | undefined;
 }
 
-export type Phase = 'waiting for configuration' | 'running' | 'stopping';
+export type Phase = 'waiting for configuration' | 'running' | 'draining' | 'stopping';
 
 export interface InterfaceStatus {
   readonly name: string;

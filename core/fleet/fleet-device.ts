@@ -54,6 +54,8 @@ export type FleetDeviceInput =
   | { readonly type: 'state'; readonly state: DeviceState }
   /** The device is about to go and sheds its load. */
   | { readonly type: 'drain' }
+  /** It stays after all. */
+  | { readonly type: 'resume' }
   /** The daemon ends: the goodbye is the last that goes out. */
   | { readonly type: 'stop' };
 
@@ -127,7 +129,8 @@ export class FleetDevice implements SansIo<FleetDeviceInput, DesiredEvent, Publi
         this.#scheduleState();
         break;
       case 'drain':
-        this.#presence = 'draining';
+      case 'resume':
+        this.#presence = input.type === 'drain' ? 'draining' : 'ready';
         this.#publishPresence(now);
         break;
       case 'stop':

@@ -44,6 +44,11 @@ export interface ControlChannel {
    * are dropped and counted.
    */
   publish(publication: Publication): void;
+  /**
+   * The network changed: finds out within 2 s whether the broker is still there, and connects anew at once
+   * where it is not.
+   */
+  checkConnection(): void;
   /** Waits up to `graceMs` for what is queued, then closes without sending the will. */
   close(graceMs: number): Promise<void>;
 }

@@ -1,34 +1,10 @@
-import type { Status } from '../../core/engine/status.ts';
-import { callLocalApi } from '../../plugins/local-api/index.ts';
-import type { DaemonStatus } from '../daemon-status.ts';
-import { CommandError } from '../exit-code.ts';
-import { formatAgo, formatBytes, formatTable } from '../table.ts';
-
-const ANSWER_TIMEOUT_MS = 5000;
-const WATCH_INTERVAL_MS = 1000;
-const CLEAR_SCREEN = '\u001b[H\u001b[2J';
+import type { PeerStatus, Status } from '../../core/engine/status.ts';
+import { formatAgo, formatBytes, formatMs, formatTable } from '../table.ts';
+import { showStatus, type View } from './ask-status.ts';
 
 /** `culvert status`: one line about the daemon, then a table of its peers. */
-export async function status(options: {
-  readonly socket: string;
-  readonly json: boolean;
-  readonly watch: boolean;
-  write(text: string): void;
-}): Promise<void> {
-  for (;;) {
-    const current = await askStatus(options.socket);
-    const clear = options.watch && !options.json ? CLEAR_SCREEN : '';
-    const text = options.json ? JSON.stringify(current) : formatStatus(current, Date.now());
-    options.write(`${clear}${text}\n`);
-    if (!options.watch) return;
-    await new Promise((resolve) => setTimeout(resolve, WATCH_INTERVAL_MS));
-  }
-}
-
-async function askStatus(socket: string): Promise<DaemonStatus> {
-  const answer = await callLocalApi(socket, 'status', {}, ANSWER_TIMEOUT_MS);
-  if (!answer.ok) throw new CommandError('not-running', answer.message);
-  return answer.value as DaemonStatus;
+export function status(view: View): Promise<void> {
+  return showStatus(view, (current) => current, formatStatus);
 }
 
 /** Renders the status for people. */
@@ -48,9 +24,9 @@ function formatStatus(status: Status, nowUnixMs: number): string {
   return lines.join('\n');
 }
 
-const PEER_COLUMNS = ['PEER', 'STATE', 'ENDPOINT', 'HANDSHAKE', 'TOOK', 'RECEIVED', 'SENT'];
+const PEER_COLUMNS = ['PEER', 'STATE', 'PATH', 'ENDPOINT', 'HANDSHAKE', 'TOOK', 'RECEIVED', 'SENT'];
 
-function headline({ phase, interface: own, fleet }: Status): string {
+function headline({ phase, interface: own, fleet, relays, drain }: Status): string {
   const parts: string[] = [phase];
   if (own !== undefined) {
     parts.push(`${own.name} ${own.addresses.join(' ')} port ${own.listenPort} mtu ${own.mtu}`);
@@ -64,17 +40,27 @@ function headline({ phase, interface: own, fleet }: Status): string {
       `fleet ${fleet.fleet}/${fleet.device} version ${fleet.version ?? 'none'}, ${broker}`,
     );
   }
+  const ready = relays.filter(({ state }) => state === 'ready').length;
+  if (ready < relays.length) parts.push(`${ready} of ${relays.length} relays ready`);
+  if (drain !== undefined) parts.push(`${drain.peers.length} peers busy`);
   return parts.join(' · ');
 }
 
-function peerRow(peer: Status['peers'][number], nowUnixMs: number): readonly string[] {
+function peerRow(peer: PeerStatus, nowUnixMs: number): readonly string[] {
   return [
     peer.id,
     peer.cause === undefined ? peer.state : `${peer.state} (${peer.cause})`,
-    peer.endpoint ?? '-',
+    formatPath(peer.path),
+    peer.path?.remote ?? peer.endpoint ?? '-',
     formatAgo(peer.lastHandshakeUnixMs, nowUnixMs),
-    peer.handshakeMs === undefined ? '-' : `${peer.handshakeMs.toFixed(1)} ms`,
+    formatMs(peer.handshakeMs),
     formatBytes(peer.rxBytes),
     formatBytes(peer.txBytes),
   ];
+}
+
+/** `direct 12.3 ms`; nothing for a peer whose path is not sought, or not found. */
+function formatPath(path: PeerStatus['path']): string {
+  if (path?.kind === undefined) return '-';
+  return path.rtt === undefined ? path.kind : `${path.kind} ${formatMs(path.rtt)}`;
 }

@@ -48,6 +48,8 @@ const DEFAULTS: Required<MqttOptions> = {
 
 /** A connection that held this long shows that the broker is well: the next wait is short again. */
 const STABLE_AFTER = 30_000;
+/** After a change of the network the broker has this long to show that it is still there. */
+const CHECK_PATIENCE = 2_000;
 /** Bytes. The broker is not trusted, and the library would buffer whatever length it announces. */
 const MAX_PACKET = 1024 * 1024;
 
@@ -73,6 +75,8 @@ interface Attempt {
   connectedAt: number | undefined;
   /** Whether the network connection stood, so that a close is the broker's. */
   isReached: boolean;
+  /** Whether it was given up after the network changed. */
+  isLeft: boolean;
   error: unknown;
 }
 
@@ -85,6 +89,8 @@ export class MqttControlChannel implements ControlChannel {
   #brokers: readonly Broker[] = [];
   #attempt: Attempt | undefined;
   #retry: NodeJS.Timeout | undefined;
+  /** Runs while the broker is to show that it is there. */
+  #check: NodeJS.Timeout | undefined;
   #failures = 0;
   #onDrained: (() => void) | undefined;
 
@@ -112,8 +118,21 @@ export class MqttControlChannel implements ControlChannel {
     if (next !== undefined) this.#send(next);
   }
 
+  checkConnection(): void {
+    const attempt = this.#attempt;
+    if (this.#options === undefined) return;
+    if (attempt === undefined) {
+      // What failed, failed on another network.
+      this.#failures = 0;
+      return this.#schedule(0);
+    }
+    if (attempt.connectedAt !== undefined) attempt.client.sendPing();
+    this.#check ??= setTimeout(() => leave(attempt), CHECK_PATIENCE);
+  }
+
   async close(graceMs: number): Promise<void> {
     clearTimeout(this.#retry);
+    this.#endCheck();
     this.#options = undefined;
     const attempt = this.#attempt;
     if (attempt === undefined) return;
@@ -169,11 +188,15 @@ export class MqttControlChannel implements ControlChannel {
       client,
       connectedAt: undefined,
       isReached: false,
+      isLeft: false,
       error: undefined,
     };
     this.#attempt = attempt;
     stream.once(broker.isTls ? 'secureConnect' : 'connect', () => (attempt.isReached = true));
     limitPackets(stream, client, attempt);
+    client.on('packetreceive', () => {
+      if (attempt === this.#attempt) this.#endCheck();
+    });
     client.on('error', (error) => (attempt.error ??= error));
     client.on('disconnect', ({ reasonCode }) => {
       attempt.error ??= Object.assign(new Error('disconnected'), { code: reasonCode });
@@ -211,21 +234,27 @@ export class MqttControlChannel implements ControlChannel {
   #onClose(attempt: Attempt): void {
     if (attempt !== this.#attempt) return;
     this.#attempt = undefined;
+    this.#endCheck();
     this.#outbox.onDisconnected();
     this.#onDrained?.();
-    const { broker, protocol, connectedAt, isReached, error } = attempt;
+    const { broker, protocol, connectedAt, isReached, isLeft, error } = attempt;
     if (this.#options === undefined) return;
     const isUnknown = broker.protocol === undefined && protocol === '5';
     if (isUnknown && isReached && connectedAt === undefined && mayBeOlderProtocol(error)) {
       return this.#beginWith(broker, '3.1.1');
     }
     const why = error === undefined ? CLOSED_BY_BROKER : describeProblem(error);
-    const isStable = connectedAt !== undefined && performance.now() - connectedAt > STABLE_AFTER;
+    const hasHeld = connectedAt !== undefined && performance.now() - connectedAt > STABLE_AFTER;
     // After a connection that held, the first broker of the list has its turn again.
-    this.#failures = isStable ? 0 : this.#failures + 1;
+    this.#failures = hasHeld || isLeft ? 0 : this.#failures + 1;
     this.#explain(broker, why);
     if (connectedAt !== undefined) this.#options.onEvent({ type: 'disconnected', why });
-    this.#schedule(this.#wait());
+    this.#schedule(isLeft ? 0 : this.#wait());
+  }
+
+  #endCheck(): void {
+    clearTimeout(this.#check);
+    this.#check = undefined;
   }
 
   #explain(broker: Broker, why: string): void {
@@ -327,6 +356,13 @@ function dial({ host, port, isTls }: Broker, options: ControlOptions): Socket {
     ...(options.certificate !== undefined && { cert: options.certificate }),
     ...(options.privateKey !== undefined && { key: options.privateKey }),
   });
+}
+
+/** Gives up a connection whose broker fell silent. */
+function leave(attempt: Attempt): void {
+  attempt.isLeft = true;
+  attempt.error ??= new Error('Keepalive timeout');
+  attempt.client.end(true);
 }
 
 /** Ends a connection on which more bytes came than a packet may have, and no packet. */

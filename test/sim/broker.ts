@@ -238,6 +238,8 @@ export class Channel implements ControlChannel {
     else if (publication.retain) this.#waiting.set(publication.topic, publication);
   }
 
+  checkConnection(): void {}
+
   async close(): Promise<void> {
     this.#leave('closed');
   }

@@ -116,6 +116,7 @@ export class Site {
       clock,
       onEvent: (event) => void this.events.push(event),
     });
+          checkConnection: () => undefined,
     const recorder = new FlightRecorder<Input>(16);
     this.#driver = new Driver({
       agent: this.engine,

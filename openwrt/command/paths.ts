@@ -1,0 +1,105 @@
+import type { RelayStatus } from '../../core/connection/relays.ts';
+import type { PathsStatus } from '../../core/engine/paths.ts';
+import type { Status } from '../../core/engine/status.ts';
+import { PEER_CAUSES, RELAY_CAUSES, type Cause } from '../causes.ts';
+import { CommandError } from '../exit-code.ts';
+import { formatMs, formatTable } from '../table.ts';
+import { showStatus, type View } from './ask-status.ts';
+
+/** What `culvert paths --json` prints. */
+interface PathsReport {
+  readonly peers: readonly ({ readonly id: string } & PathsStatus)[];
+  readonly relays: readonly RelayStatus[];
+}
+
+/** `culvert paths`: how the Culvert peers, or the one with this id, are reached and why; the relays. */
+export function paths(view: View, id: string | undefined): Promise<void> {
+  return showStatus(view, (status) => reportOf(status, id), formatReport);
+}
+
+function reportOf({ peers, relays }: Status, id: string | undefined): PathsReport {
+  const wanted = peers.filter((peer) => id === undefined || peer.id === id);
+  if (id !== undefined && wanted.length === 0) {
+    throw new CommandError('failure', `no peer has the id '${id}', see: culvert status`);
+  }
+  const found = wanted.flatMap((peer) =>
+    peer.path === undefined ? [] : [{ id: peer.id, ...peer.path }],
+  );
+  return { peers: found, relays };
+}
+
+function formatReport({ peers, relays }: PathsReport): string {
+  const peerTable = formatSections(
+    ['PEER', 'STATE', 'PATH', 'ROUND TRIP'],
+    peers.map((peer) => ({
+      row: [peer.id, peer.state, peer.kind ?? '-', formatMs(peer.rtt)],
+      details: peerDetails(peer),
+    })),
+  );
+  const relayTable = formatSections(
+    ['RELAY', 'STATE', 'ROUND TRIP'],
+    relays.map((relay) => ({
+      row: [relay.url, relay.state, formatMs(relay.rtt)],
+      details: relayDetails(relay),
+    })),
+  );
+  return [
+    peers.length > 0 ? peerTable : 'no such peer runs Culvert (kind is wireguard): nothing to find',
+    ...(relays.length > 0 ? ['', relayTable] : []),
+  ].join('\n');
+}
+
+type Alternative = PathsStatus['alternatives'][number];
+type Detail = readonly [label: string, text: string];
+
+function peerDetails(peer: PathsStatus): readonly Detail[] {
+  const { local, remote, relay, report, alternatives } = peer;
+  const cause: Cause = PEER_CAUSES[peer.why] ?? { meaning: peer.why };
+  return [
+    ...(local === undefined || remote === undefined
+      ? []
+      : [['way', formatPair({ local, remote })] as const]),
+    ...(relay === undefined ? [] : [['relay', relay] as const]),
+    ['why', cause.meaning],
+    ...(cause.cure === undefined ? [] : [['cure', cause.cure] as const]),
+    ...(report === undefined
+      ? []
+      : [['peer', `sends ${report.kind}, ${formatMs(report.rttMs)}`] as const]),
+    ...alternatives.map((other) => ['or', formatAlternative(other)] as const),
+  ];
+}
+
+function relayDetails({ why, relayed, mapped }: RelayStatus): readonly Detail[] {
+  const cause = why === undefined ? undefined : RELAY_CAUSES[why];
+  return [
+    ...(cause === undefined ? [] : [['why', cause.meaning] as const]),
+    ...(cause?.cure === undefined ? [] : [['cure', cause.cure] as const]),
+    ...(relayed.length === 0 ? [] : [['gives', relayed.join(' ')] as const]),
+    ...(mapped === undefined ? [] : [['sees', mapped] as const]),
+  ];
+}
+
+function formatAlternative({ kind, rtt, ...pair }: Alternative): string {
+  return `${kind} ${formatMs(rtt)}, ${formatPair(pair)}`;
+}
+
+function formatPair({ local, remote }: Pick<Alternative, 'local' | 'remote'>): string {
+  return `${local} → ${remote}`;
+}
+
+const LABEL_WIDTH = 6;
+
+/** Lays rows out in columns, with the details of each below it. */
+function formatSections(
+  heading: readonly string[],
+  sections: readonly { readonly row: readonly string[]; readonly details: readonly Detail[] }[],
+): string {
+  const [first = '', ...rows] = formatTable([heading, ...sections.map(({ row }) => row)]).split(
+    '\n',
+  );
+  const lines = rows.flatMap((row, i) => [
+    row,
+    ...(sections[i]?.details ?? []).map(([label, text]) => `  ${label.padEnd(LABEL_WIDTH)}${text}`),
+  ]);
+  return [first, ...lines].join('\n');
+}

@@ -1,0 +1,72 @@
+import t from 'tap';
+import type { DialTarget, Streams } from '../../../core/plugin/streams.ts';
+import type { UapiSet } from '../../../core/wireguard/uapi.ts';
+import { ok } from '../../../core/sansio/outcome.ts';
+import { MemoryNetwork } from '../../memory/datagrams.ts';
+import { address, Site } from '../../sim/site.ts';
+import { VirtualTime } from '../../sim/virtual-time.ts';
+import { deviceOptions, UNIX_MS } from '../fleet/fleet-scene.ts';
+
+const SEED = 1;
+
+await t.test('when our addresses change, the broker has to show that it is there', async (t) => {
+  const time = new VirtualTime(UNIX_MS);
+  let checks = 0;
+  const site = new Site({
+    time,
+    network: new MemoryNetwork(),
+    address: '192.0.2.1',
+    seed: SEED,
+    fleet: deviceOptions(),
+    control: {
+      connect: () => ok(undefined),
+      publish: () => undefined,
+      checkConnection: () => void checks++,
+      close: async () => undefined,
+    },
+  });
+  const have = (...addresses: readonly string[]): void =>
+    site.input({ type: 'local-addresses', addresses: addresses.map(address) });
+  have('192.0.2.1');
+  t.equal(checks, 0, 'the first answer is no change');
+  have('192.0.2.1');
+  t.equal(checks, 0);
+  have('192.0.2.1', '2001:db8::1');
+  t.equal(checks, 1);
+  have();
+  t.equal(checks, 2);
+});
+
+await t.test('streams that are dialled carry the mark that the datagrams have', async (t) => {
+  const time = new VirtualTime(UNIX_MS);
+  const dialled: DialTarget[] = [];
+  const streams: Streams = {
+    listenTo: () => undefined,
+    dial: (_stream, target) => void dialled.push(target),
+    listen: async () => ok(undefined),
+    send: () => false,
+    close: () => undefined,
+    waiting: 0,
+  };
+  const network = new MemoryNetwork();
+  const site = new Site({ time, network, address: '192.0.2.1', seed: SEED, streams });
+  const configure = (port: number): void =>
+    site.configure({
+      interface: { addresses: ['10.0.0.1/24'] },
+      peers: [],
+      relays: [{ url: `turns:192.0.2.9:${port}`, username: 'u', credential: 'c' }],
+    });
+  configure(443);
+  t.match(dialled, [{ address: '192.0.2.9:443', mark: undefined }]);
+  const request: UapiSet = {
+    type: 'set',
+    privateKey: undefined,
+    listenPort: undefined,
+    fwmark: 0x51,
+    replacePeers: false,
+    peers: [],
+  };
+  site.input({ type: 'uapi-set', request });
+  configure(444);
+  t.match(dialled.at(-1), { address: '192.0.2.9:444', mark: 0x51 });
+});
