@@ -63,8 +63,8 @@ export class Engine {
   readonly #application = new Application();
   readonly #attempts = new Attempts();
   readonly #assertion: Assertion;
-  readonly #paths: Paths;
   readonly #drain = new Drain();
+  readonly #paths: Paths;
   readonly #peers: Peers;
   readonly #events: Event[] = [];
   readonly #commands: Command[] = [];
@@ -146,11 +146,11 @@ export class Engine {
           this.#events.push({ type: 'streams-not-listening', why: input.outcome.why });
         }
         break;
-      case 'stop':
       case 'drain':
       case 'cancel-drain':
         this.#handleDrain(input.type, now);
         break;
+      case 'stop':
         this.#paths.stop(input.reason, now);
         this.#fleet?.handleInput(input, now);
         this.#drainChildren(now);
@@ -225,8 +225,8 @@ export class Engine {
     const again = this.#attempts.handleTimeout(now);
     if (again !== undefined) this.#application.apply(again);
     if (this.#assertion.handleTimeout(now)) this.#application.assert();
-    this.#drainChildren(now);
     if (this.#drain.isDue(now)) this.#lookAtDrain(now);
+    this.#drainChildren(now);
   }
 
   pollTransmit(): Transmit | undefined {
@@ -279,8 +279,8 @@ export class Engine {
       fleet: this.#fleet?.status(),
       peers: this.#peers.statuses(),
       relays: this.#paths.relays(),
-      drops: seen({ ...this.#plane.drops(), ...this.#paths.drops() }),
       drain: this.#drain.status(this.#lastNow),
+      drops: seen({ ...this.#plane.drops(), ...this.#paths.drops() }),
       lastError: this.#attempts.lastError,
     };
   }
@@ -302,7 +302,6 @@ export class Engine {
     return wanted.ok ? undefined : wanted.why;
   }
 
-  #onUapiSet(request: UapiSet, now: Instant): void {
   #handleDrain(type: 'drain' | 'cancel-drain', now: Instant): void {
     const isBegin = type === 'drain';
     const isNews = isBegin ? this.#drain.begin(this.#peers.traffic(), now) : this.#drain.cancel();
@@ -319,6 +318,7 @@ export class Engine {
     this.#events.push({ type: 'drained', busy: over === 'quiet' ? [] : busy });
   }
 
+  #onUapiSet(request: UapiSet, now: Instant): void {
     if (this.#running === undefined) return;
     const wanted = configurationAfterUapi(this.#running.configuration, request);
     if (!wanted.ok) return;

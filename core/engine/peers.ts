@@ -12,8 +12,8 @@ import {
 } from '../wireguard/constants.ts';
 import type { PeerRefusal } from '../wireguard/wireguard.ts';
 import type { UapiPeerState } from '../wireguard/uapi.ts';
-import { Endpoints, type Answer, type Question } from './endpoints.ts';
 import type { Traffic } from './drain.ts';
+import { Endpoints, type Answer, type Question } from './endpoints.ts';
 import type { Event, Failure } from './event.ts';
 import type { Paths } from './paths.ts';
 import { PeerTable, type Peer } from './peer-table.ts';
@@ -110,6 +110,19 @@ export class Peers {
     return peerStatusesOf(this.#table.all(), this.#plane, this.#paths, this.#history);
   }
 
+  /** What was exchanged with each peer; a keepalive is a message of the smallest length. */
+  traffic(): Traffic {
+    return new Map(
+      [...this.#table.all()].map(({ index, configuration }) => {
+        const { rxBytes, txBytes, rxPackets, txPackets } = this.#plane.counters(index);
+        return [
+          configuration.id,
+          rxBytes + txBytes - (rxPackets + txPackets) * SMALLEST_TRANSPORT_LENGTH,
+        ];
+      }),
+    );
+  }
+
   uapiStates(): readonly UapiPeerState[] {
     return [...this.#table.all()].map(({ index, configuration }) => {
       const tunnel = this.#plane.peerStatus(index);
@@ -125,19 +138,6 @@ export class Peers {
         txBytes,
       };
     });
-  }
-
-  /** What was exchanged with each peer; a keepalive is a message of the smallest length. */
-  traffic(): Traffic {
-    return new Map(
-      [...this.#table.all()].map(({ index, configuration }) => {
-        const { rxBytes, txBytes, rxPackets, txPackets } = this.#plane.counters(index);
-        return [
-          configuration.id,
-          rxBytes + txBytes - (rxPackets + txPackets) * SMALLEST_TRANSPORT_LENGTH,
-        ];
-      }),
-    );
   }
 
   #onChange(change: ConfigChange, now: Instant): void {

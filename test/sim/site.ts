@@ -109,6 +109,7 @@ export class Site {
         control: {
           connect: () => ok(undefined),
           publish: (publication) => void this.published.push(publication),
+          checkConnection: () => undefined,
           close: async () => undefined,
         },
         resolve: (host, onAnswer) => clock.soon(() => onAnswer(options.lookUp?.(host) ?? [])),
@@ -116,7 +117,6 @@ export class Site {
       clock,
       onEvent: (event) => void this.events.push(event),
     });
-          checkConnection: () => undefined,
     const recorder = new FlightRecorder<Input>(16);
     this.#driver = new Driver({
       agent: this.engine,
