@@ -58,11 +58,12 @@ export class UnixStreams implements contract.Streams {
     const isFull = this.#alive.size >= MOST_STREAMS;
     const socket = connect(this.#path(isFull ? 0 : socketAddressPort(address)));
     const timer = setTimeout(() => socket.destroy(), contract.DIAL_TIMEOUT);
-    socket.once('close', () => clearTimeout(timer));
-    socket.once('connect', () => {
-      clearTimeout(timer);
-      if (this.#has(stream, socket)) this.#tell({ type: 'opened', stream, local: HERE });
-    });
+    socket
+      .once('close', () => clearTimeout(timer))
+      .once('connect', () => {
+        clearTimeout(timer);
+        if (this.#has(stream, socket)) this.#tell({ type: 'opened', stream, local: HERE });
+      });
     this.#add(stream, socket);
   }
 
@@ -83,8 +84,7 @@ export class UnixStreams implements contract.Streams {
   close(stream: StreamId): void {
     const socket = this.#sockets.get(stream);
     this.#sockets.delete(stream);
-    if (socket?.connecting === true) socket.destroy();
-    else socket?.end();
+    socket?.[socket.connecting ? 'destroy' : 'end']();
   }
 
   get waiting(): number {
@@ -99,51 +99,41 @@ export class UnixStreams implements contract.Streams {
 
   async #move(options: StreamListenOptions | undefined): ReturnType<contract.Streams['listen']> {
     if (options !== undefined && options.port === this.#listening?.port) return ok(undefined);
-    if (options !== undefined) {
-      const server = createServer((socket) => this.#accept(socket));
-      const isUp = await new Promise((resolve) => {
-        server.on('error', () => resolve(false));
-        server.listen(this.#path(options.port), () => resolve(true));
-      });
-      if (isUp !== true) return failed('port-taken');
-      this.#listening?.server.close();
-      this.#listening = { server, port: options.port };
-    } else {
-      this.#listening?.server.close();
-      this.#listening = undefined;
-    }
+    const next = options && { port: options.port, server: createServer((it) => this.#accept(it)) };
+    const isUp = await new Promise((resolve) => {
+      next?.server.on('error', () => resolve(false));
+      if (next === undefined) resolve(true);
+      else next.server.listen(this.#path(next.port), () => resolve(true));
+    });
+    if (isUp !== true) return failed('port-taken');
+    this.#listening?.server.close();
+    this.#listening = next;
     return ok(undefined);
   }
 
   /** There is one protocol only, so who connects is accepted without a look at the first bytes. */
   #accept(socket: Socket): void {
-    if (this.#alive.size >= MOST_STREAMS) {
-      socket.destroy();
-      return;
-    }
     const stream = (this.#lastAccepted += 2);
+    if (this.#alive.size >= MOST_STREAMS) return void socket.destroy();
     this.#add(stream, socket);
     this.#tell({ type: 'accepted', stream, protocol: 'tcp', local: HERE, remote: HERE });
   }
 
   #add(stream: StreamId, socket: Socket): void {
     let why = 'the other side closed it';
+    const tell = (event: StreamEvent): void => {
+      if (this.#has(stream, socket)) this.#tell(event);
+    };
     this.#sockets.set(stream, socket);
     this.#alive.add(socket);
-    socket.on('data', (bytes) => {
-      if (this.#has(stream, socket)) this.#tell({ type: 'data', stream, bytes });
-    });
-    socket.on('drain', () => {
-      const wasRefusing = this.#refusing.delete(socket);
-      if (wasRefusing && this.#has(stream, socket)) this.#tell({ type: 'writable', stream });
-    });
+    socket.on('data', (bytes) => tell({ type: 'data', stream, bytes }));
+    socket.on('drain', () => this.#refusing.delete(socket) && tell({ type: 'writable', stream }));
     socket.on('error', (error) => (why = error.message));
     socket.on('close', () => {
       this.#alive.delete(socket);
       this.#refusing.delete(socket);
-      if (!this.#has(stream, socket)) return;
-      this.#sockets.delete(stream);
-      this.#tell({ type: 'closed', stream, why });
+      tell({ type: 'closed', stream, why });
+      if (this.#has(stream, socket)) this.#sockets.delete(stream);
     });
   }
 
