@@ -3,6 +3,10 @@ import { existsSync } from 'node:fs';
 import { setTimeout as wait } from 'node:timers/promises';
 import t from 'tap';
 import type { SocketAddress } from '../../core/net/socket-address.ts';
+import { instantAt } from '../../core/sansio/instant.ts';
+import { BindingClient } from '../../core/stun/binding.ts';
+import { createNobleCrypto } from '../../plugins/crypto-noble/index.ts';
+import { nodeRandom } from '../../plugins/platform-node/index.ts';
 import { Coturn, TURNSERVER } from './coturn.ts';
 import { openLine, TurnClient, type Carrier, type Line } from './turn-client.ts';
 
@@ -12,6 +16,7 @@ const present = existsSync(TURNSERVER) ? {} : { skip: 'coturn is not installed' 
 const CARRIERS: readonly Carrier[] = ['udp', 'tcp', 'tls'];
 const ALICE = { type: 'long-term', username: 'alice', password: 'secret' } as const;
 const USER = '--user=alice:secret';
+const crypto = createNobleCrypto();
 
 for (const carrier of CARRIERS) {
   await t.test(
@@ -124,6 +129,20 @@ for (const carrier of CARRIERS) {
     },
   );
 }
+
+await t.test('a plain STUN request tells our address', present, async (t) => {
+  const server = await start(t, [USER]);
+  const socket = createSocket('udp4');
+  t.teardown(() => socket.close());
+  await new Promise<void>((resolve) => socket.bind(0, '127.0.0.1', resolve));
+  const now = instantAt(0);
+  const client = new BindingClient({ software: 'culvert', random: nodeRandom, crypto }, now);
+  const answered = new Promise<Uint8Array>((resolve) => socket.once('message', resolve));
+  socket.send(client.pollTransmit()!, server.port, server.address);
+  client.handleMessage(await answered, now);
+  const address = `127.0.0.1:${socket.address().port}`;
+  t.same(client.pollEvent(), { type: 'mapped', address });
+});
 
 await t.test(
   'a server that was restarted gives another allocation, with the channels of the one before',

@@ -18,7 +18,7 @@ import {
 import { TurnStreamFraming } from '../../core/turn/stream-framing.ts';
 import { createNobleCrypto } from '../../plugins/crypto-noble/index.ts';
 import { createNodeCrypto } from '../../plugins/crypto-node/index.ts';
-import { nodeRandom } from '../../plugins/platform-node/random.ts';
+import { nodeRandom } from '../../plugins/platform-node/index.ts';
 import type { Coturn } from './coturn.ts';
 
 const crypto = createNodeCrypto(createNobleCrypto());
