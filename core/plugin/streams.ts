@@ -9,7 +9,7 @@ import type { ListenFailure } from './datagrams.ts';
 export const DIAL_TIMEOUT: Millis = 5000;
 
 /** Bytes. What waits for the kernel in one stream when `send` starts to refuse. */
-export const SEND_QUEUE = 256 << 10;
+export const SEND_QUEUE: number = 256 << 10;
 
 /** Names a stream: chosen by the caller of `dial` (even numbers), by the transport for accepted ones (odd). */
 export type StreamId = number;
