@@ -84,7 +84,7 @@ for (const carrier of CARRIERS) {
       await wait(2_100);
       const before = client.sent;
       client.do((allocation, now) => allocation.refresh(now));
-      await wait(200);
+      await wait(600);
       t.equal(client.sent - before, 2, 'refused with 438, and sent again');
     }
     t.equal(client.allocation.state, 'allocated');

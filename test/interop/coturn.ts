@@ -1,7 +1,8 @@
 import { execFileSync, spawn, type ChildProcess } from 'node:child_process';
+import { randomInt } from 'node:crypto';
 import { createSocket } from 'node:dgram';
 import { mkdtempSync, rmSync } from 'node:fs';
-import { connect } from 'node:net';
+import { connect, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as wait } from 'node:timers/promises';
@@ -84,7 +85,10 @@ export class Coturn {
     child.once('exit', () => process.off('exit', kill));
     // The ports answer some milliseconds after the process starts, and nothing tells when.
     for (let tries = 0; !(await answers(this.tlsPort, this.address)); tries++) {
-      if (tries > 200 || child.exitCode !== null) throw new Error(`no coturn: ${this.#output}`);
+      if (tries > 200 || child.exitCode !== null) {
+        await this.remove();
+        throw new Error(`no coturn: ${this.#output}`);
+      }
       await wait(20);
     }
   }
@@ -104,13 +108,31 @@ export class Coturn {
   }
 }
 
-/** A port that no UDP socket has; the TCP one of the same number is free as a rule. */
+/**
+ * A port that nobody has, neither for UDP nor for TCP, outside of the range from which the kernel gives
+ * ports to the connections of this and other tests.
+ */
 async function freePort(): Promise<number> {
+  for (;;) {
+    const port = randomInt(20_000, 32_000);
+    if ((await canBindUdp(port)) && (await canListen(port))) return port;
+  }
+}
+
+function canBindUdp(port: number): Promise<boolean> {
   const socket = createSocket('udp4');
-  await new Promise<void>((resolve) => socket.bind(0, '127.0.0.1', resolve));
-  const { port } = socket.address();
-  await new Promise<void>((resolve) => socket.close(resolve));
-  return port;
+  return new Promise((resolve) => {
+    socket.once('error', () => resolve(false));
+    socket.bind(port, '127.0.0.1', () => socket.close(() => resolve(true)));
+  });
+}
+
+function canListen(port: number): Promise<boolean> {
+  const server = createServer();
+  return new Promise((resolve) => {
+    server.once('error', () => resolve(false));
+    server.listen(port, '127.0.0.1', () => server.close(() => resolve(true)));
+  });
 }
 
 function answers(port: number, address: string): Promise<boolean> {
