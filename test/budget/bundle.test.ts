@@ -11,7 +11,6 @@ const ROUTER_BYTES = 700_000;
 
 /** Packages that have no business on a router, and what they would cost or break. */
 const FORBIDDEN = {
-  ws: 'MQTT over TCP and TLS only: 49 KB',
   socks: 'no proxies for MQTT: 35 KB with ip-address',
   'ip-address': 'ipaddr.js parses addresses',
   'readable-stream': 'a copy of node:stream: 90 KB',
