@@ -1,8 +1,12 @@
-import { CommandError } from '../exit-code.ts';
 import type { Status } from '../../core/engine/status.ts';
+import type { LocalApiFailure } from '../../plugins/local-api/index.ts';
+import { CommandError } from '../exit-code.ts';
 import { answerOf, askDaemon, nextLook } from './ask-status.ts';
 
 const MOST_NAMES = 5;
+
+/** How a daemon answers that went, as it was told to; a socket that is being closed resets. */
+const GONE: readonly LocalApiFailure[] = ['not-running', 'closed', 'failed'];
 
 /** `culvert drain`: has the daemon go once its peers have done with it, and waits for that. */
 export async function drain(options: {
@@ -17,8 +21,7 @@ export async function drain(options: {
   let shown = '';
   for (;;) {
     const answer = await askDaemon(socket, 'status');
-    // The daemon went, as it was told to.
-    if (!answer.ok && (answer.why === 'not-running' || answer.why === 'closed')) break;
+    if (!answer.ok && GONE.includes(answer.why)) break;
     const status = answerOf(answer) as Status;
     if (status.phase === 'stopping') break;
     if (status.drain === undefined) throw new CommandError('failure', 'the drain was cancelled');

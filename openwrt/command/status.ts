@@ -42,7 +42,7 @@ function headline({ phase, interface: own, fleet, relays, drain }: Status): stri
   }
   const ready = relays.filter(({ state }) => state === 'ready').length;
   if (ready < relays.length) parts.push(`${ready} of ${relays.length} relays ready`);
-  if (drain !== undefined) parts.push(`${drain.peers.length} peers busy`);
+  if (drain !== undefined) parts.push(formatWaiting(drain.peers.length));
   return parts.join(' · ');
 }
 
@@ -63,4 +63,8 @@ function peerRow(peer: PeerStatus, nowUnixMs: number): readonly string[] {
 function formatPath(path: PeerStatus['path']): string {
   if (path?.kind === undefined) return '-';
   return path.rtt === undefined ? path.kind : `${path.kind} ${formatMs(path.rtt)}`;
+}
+
+function formatWaiting(peers: number): string {
+  return `waiting for ${peers} ${peers === 1 ? 'peer' : 'peers'}`;
 }

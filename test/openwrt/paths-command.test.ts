@@ -1,0 +1,203 @@
+import t, { type Test } from 'tap';
+import type { RelayStatus } from '../../core/connection/relays.ts';
+import type { PathsStatus } from '../../core/engine/paths.ts';
+import type { PeerStatus, Status } from '../../core/engine/status.ts';
+import type { SocketAddress } from '../../core/net/socket-address.ts';
+import { paths } from '../../openwrt/command/paths.ts';
+import { status } from '../../openwrt/command/status.ts';
+import { serveDaemon } from './scene.ts';
+
+const WIDTH = 100;
+
+const blank: Status = {
+  phase: 'running',
+  publicKey: '',
+  interface: undefined,
+  fleet: undefined,
+  peers: [],
+  relays: [],
+  drain: undefined,
+  drops: {},
+  lastError: undefined,
+};
+
+const direct: PathsStatus = {
+  state: 'connected',
+  kind: 'direct',
+  local: at('192.168.1.1:51820'),
+  remote: at('203.0.113.7:51820'),
+  relay: undefined,
+  rtt: 12.34,
+  why: 'better',
+  alternatives: [
+    {
+      kind: 'relayed',
+      local: at('198.51.100.9:50012'),
+      remote: at('203.0.113.7:51820'),
+      rtt: 40.2,
+    },
+  ],
+  report: { kind: 'direct', rttMs: 12.5 },
+};
+
+const lost: PathsStatus = {
+  state: 'failed',
+  kind: undefined,
+  local: undefined,
+  remote: undefined,
+  relay: undefined,
+  rtt: undefined,
+  why: 'no-answer',
+  alternatives: [],
+  report: undefined,
+};
+
+const relayed: PathsStatus = {
+  ...direct,
+  kind: 'relayed',
+  local: at('198.51.100.9:50012'),
+  relay: 'turn:relay.example.net:3478',
+  why: 'silence',
+  alternatives: [],
+  report: undefined,
+};
+
+const relays: readonly RelayStatus[] = [
+  {
+    url: 'turn:relay.example.net:3478',
+    state: 'ready',
+    why: undefined,
+    rtt: 20.1,
+    relayed: [at('198.51.100.9:50012'), at('[2001:db8::9]:50012')],
+    mapped: at('203.0.113.5:51820'),
+  },
+  {
+    url: 'turns:other.example.net:443',
+    state: 'waiting',
+    why: 'wrong-credentials',
+    rtt: undefined,
+    relayed: [],
+    mapped: undefined,
+  },
+];
+
+await t.test('each peer has its path, why it is this one, and what else would do', async (t) => {
+  const peers = [peer('branch', direct), peer('depot', lost), peer('stall', relayed)];
+  const text = await showPaths(t, { peers, relays });
+  t.equal(
+    text,
+    `\
+PEER    STATE      PATH     ROUND TRIP
+branch  connected  direct   12.3 ms
+  way   192.168.1.1:51820 → 203.0.113.7:51820
+  why   more direct or faster than the one before
+  peer  sends direct, 12.5 ms
+  or    relayed 40.2 ms, 198.51.100.9:50012 → 203.0.113.7:51820
+depot   failed     -        -
+  why   no path answered
+  cure  is the peer running? where neither side can be reached, a relay is needed (relays)
+stall   connected  relayed  12.3 ms
+  way   198.51.100.9:50012 → 203.0.113.7:51820
+  relay turn:relay.example.net:3478
+  why   the one before fell silent
+
+RELAY                        STATE    ROUND TRIP
+turn:relay.example.net:3478  ready    20.1 ms
+  gives 198.51.100.9:50012 [2001:db8::9]:50012
+  sees  203.0.113.5:51820
+turns:other.example.net:443  waiting  -
+  why   it refuses our login
+  cure  check username and credential, or secret and the clocks of both sides
+`,
+  );
+  t.ok(text.split('\n').every((line) => line.length <= WIDTH));
+});
+
+await t.test('one peer can be asked for, and JSON has it all', async (t) => {
+  const peers = [peer('branch', direct), peer('depot', lost), peer('plain', undefined)];
+  const one = await showPaths(t, { peers }, 'depot');
+  t.notMatch(one, 'branch');
+  t.match(one, 'depot');
+  const all: unknown = JSON.parse(await showPaths(t, { peers, relays }, undefined, true));
+  t.match(all, {
+    peers: [
+      { id: 'branch', rtt: 12.34 },
+      { id: 'depot', why: 'no-answer' },
+    ],
+    relays,
+  });
+  t.match(await showPaths(t, { peers }, 'plain'), /kind is wireguard/);
+  await t.rejects(showPaths(t, { peers }, 'nobody'), { exit: 'failure', message: /'nobody'/ });
+});
+
+await t.test('a reason that has no words yet is shown as it is', async (t) => {
+  const peers = [peer('branch', { ...lost, why: 'the peer said goodbye: leaving' })];
+  t.match(await showPaths(t, { peers }), /why {3}the peer said goodbye: leaving/);
+});
+
+await t.test('without a daemon it says so', async (t) => {
+  const { socket, stop } = await serveDaemon(t, {});
+  await stop();
+  const view = { socket, json: false, watch: false, write: () => undefined };
+  await t.rejects(paths(view, undefined), { message: /is not running/ });
+});
+
+await t.test('culvert status has one line for each peer, with its path', async (t) => {
+  const peers = [peer('branch', direct), peer('plain', undefined)];
+  const [headline, , heading, branch, plain] = (await showStatus(t, { peers })).split('\n');
+  t.equal(headline, 'running', 'relays that are well are not mentioned');
+  t.match(heading, /^PEER {4}STATE {6}PATH {12}ENDPOINT/);
+  t.match(branch, /^branch {2}connected {2}direct 12\.3 ms {2}203\.0\.113\.7:51820 /);
+  t.match(plain, /^plain {3}connected {2}- {15}192\.0\.2\.9:51820 /);
+  t.ok((heading ?? '').length <= WIDTH && (branch ?? '').length <= WIDTH);
+});
+
+await t.test('culvert status mentions what is wrong with relays, and a drain', async (t) => {
+  const drain = { peers: ['branch'], endsWithinMs: 1000 };
+  const text = await showStatus(t, { phase: 'draining', relays, drain });
+  t.match(text, 'draining · 1 of 2 relays ready · waiting for 1 peer');
+});
+
+async function showPaths(
+  t: Test,
+  given: Partial<Status>,
+  id?: string,
+  json = false,
+): Promise<string> {
+  return written(t, given, (socket, write) => paths({ socket, json, watch: false, write }, id));
+}
+
+async function showStatus(t: Test, given: Partial<Status>): Promise<string> {
+  return written(t, given, (socket, write) => status({ socket, json: false, watch: false, write }));
+}
+
+async function written(
+  t: Test,
+  given: Partial<Status>,
+  command: (socket: string, write: (text: string) => void) => Promise<void>,
+): Promise<string> {
+  const { socket } = await serveDaemon(t, { status: () => ({ ...blank, ...given }) });
+  let text = '';
+  await command(socket, (piece) => (text += piece));
+  return text;
+}
+
+function peer(id: string, path: PathsStatus | undefined): PeerStatus {
+  return {
+    id,
+    publicKey: '',
+    state: 'connected',
+    cause: undefined,
+    endpoint: at('192.0.2.9:51820'),
+    allowedIps: [],
+    lastHandshakeUnixMs: undefined,
+    handshakeMs: 12.3,
+    rxBytes: 1234,
+    txBytes: 56_789,
+    ...(path === undefined ? {} : { path }),
+  };
+}
+
+function at(text: string): SocketAddress {
+  return text as SocketAddress;
+}
