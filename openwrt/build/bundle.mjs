@@ -35,6 +35,9 @@ export async function bundle(name, { directory = dist } = {}) {
       __VERSION__: JSON.stringify(version),
       __COMMIT__: JSON.stringify(commit),
       __SOURCE_DATE__: String(sourceDate),
+      // ws would look for native helpers on the router, which nobody brings there.
+      'process.env.WS_NO_BUFFER_UTIL': '"1"',
+      'process.env.WS_NO_UTF_8_VALIDATE': '"1"',
     },
     loader: { '.wasm': 'binary' },
     // readable-stream is a copy of Node's own streams: 90 KB.
