@@ -10,7 +10,7 @@ import { after, elapsed, type Instant, type Millis } from '../sansio/instant.ts'
 import { randomFraction, type Random } from '../sansio/random.ts';
 import { TimerTable } from '../sansio/timer-table.ts';
 import type { ReceivedStun } from '../stun/message.ts';
-import { DOUBT_AFTER, Liveness, LIVENESS_INTERVAL, SILENT_AFTER } from './liveness.ts';
+import { ASK_AFTER, DOUBT_AFTER, Liveness, SILENT_AFTER } from './liveness.ts';
 import type { PairSecrets } from './pair-secrets.ts';
 import { bestOf, isBetter, isSamePair, pathKindOf, tierOf, type IsStream } from './path-choice.ts';
 
@@ -20,14 +20,23 @@ export const IDLE_AFTER: Millis = 20_000;
 /** From a pair in use to a session; the attempts of WireGuard have the same limit. */
 export const SESSION_TIMEOUT: Millis = 15_000;
 
-/** NAT mappings live 30 s or more (RFC 4787 §4.3 asks for 120). */
+/** WireGuard gives up at the same instant and knows the cause, so it goes first. */
+const CAUSE_PATIENCE: Millis = 20;
+/** The pair in use and its spares are checked this often; NAT mappings live 30 s or more (RFC 4787 §4.3). */
+const KEEPALIVE: Millis = 5_000;
 const IDLE_KEEPALIVE: Millis = 25_000;
-/** The spare pair of a connection in use. */
-const SPARE_KEEPALIVE: Millis = 5_000;
-/** While in doubt the other pairs are asked this often whether they would do. */
+/** A spare of a connection in use that answers no more is none. */
+const SPARE_LIFETIME: Millis = 20_000;
+/** While in doubt spares are asked this often whether they would do. */
 const SPARE_DOUBT_INTERVAL: Millis = 250;
-/** How often a connection on a poorer path looks for a better one. */
+/** Whether a spare answers now: since it was asked in this doubt. */
+const SPARE_ANSWERS_WITHIN: Millis = SILENT_AFTER - DOUBT_AFTER;
+/** How often a connection on a poorer path looks for a better one, and returns to one that fell silent. */
 const RECHECK_INTERVAL: Millis = 30_000;
+/** Packets under way on another pair, and a lost nomination, are over by this time. */
+const SELECTION_SETTLES: Millis = 2_000;
+/** How long a pair that the peer has left may take to show that it works; more if it is slow. */
+const LEFT_PATIENCE: Millis = 250;
 /** The controlled side leaves the first handshake to the other one for this long. */
 const HANDSHAKE_PATIENCE: Millis = 1_000;
 /** UDP is given this long before streams are dialled. */
@@ -35,10 +44,11 @@ const STREAM_PATIENCE: Millis = 1_000;
 /** Between attempts, drawn from [0, x]: x doubles from the first to the last. */
 const FIRST_RETRY: Millis = 1_000;
 const LAST_RETRY: Millis = 60_000;
-/** Packets that wait for a path start an attempt, this long after the last one failed. */
+const MOST_DOUBLINGS = Math.ceil(Math.log2(LAST_RETRY / FIRST_RETRY));
+/** Packets that wait, and a peer that calls, start an attempt, this long after the last one failed. */
 const WANTED_RETRY: Millis = 1_000;
-/** Pairs that are asked beside the one in use. */
-const MOST_SPARES = 3;
+/** A timeout that comes this late means that the machine slept. */
+const SLEPT_FOR: Millis = 1_000;
 
 export interface ConnectionOptions {
   readonly secrets: PairSecrets;
@@ -79,10 +89,9 @@ export type SelectionReason =
 const TIMERS = [
   'look at the path',
   'keep alive',
-  'keep spare alive',
-  'ask spares',
   'idle',
   'look for a better path',
+  'nomination',
   'session',
   'handshake',
   'streams',
@@ -90,33 +99,47 @@ const TIMERS = [
 ] as const;
 
 /**
- * The connection with one peer: its ICE agent, which pair of it is in use, and whether that works. The
- * controlling side selects and nominates; the controlled side follows, and leaves a silent pair by itself,
- * as each side sees first what it cannot send.
+ * The connection with one peer: its ICE agent, which pair of it is in use, and whether that works.
+ *
+ *     waiting ──► connecting ◄──► connected ◄──► idle
+ *        ▲           ▲  │             │            │
+ *     goodbye        │  ▼             ▼            ▼
+ *                   failed ◄───────────────────────┘
+ *
+ * The controlling side selects and nominates. The controlled side follows, and leaves a silent pair by
+ * itself, as each side sees first what it cannot send. A pair that was left for its silence is not returned
+ * to before RECHECK_INTERVAL, so that a path that comes and goes moves packets twice in that time at most.
  */
 export class Connection {
   readonly #options: ConnectionOptions;
   readonly #agent: IceAgent;
   readonly #liveness = new Liveness();
   readonly #timers = new TimerTable(TIMERS);
+  /** Only calls, timers and authentic messages make events, a few each, so there is no limit. */
   readonly #events: ConnectionEvent[] = [];
   #state: ConnectionState = 'waiting';
-  #selected: ValidPair | undefined;
   #why: string = 'nothing is known of where the peer is';
-  #lastNow: Instant;
+  #signalled: readonly Candidate[] = [];
+  #selected: ValidPair | undefined;
+  #selectedAt: Instant;
+  #heldOff: { readonly pair: PairId; readonly until: Instant } | undefined;
+  #sparesAskedAt: Instant | undefined;
   #lastPacketAt: Instant;
-  #failures = 0;
   #failedAt: Instant | undefined;
+  /** How often the time between attempts is doubled. */
+  #doublings = 0;
   #hasSession = false;
   /** Whether a silent path without another one had everything tried again. */
   #isSearching = false;
   #wantsStreams = false;
+  #lastNow: Instant;
 
   constructor(options: ConnectionOptions, now: Instant) {
     const { secrets, random, crypto } = options;
     this.#options = options;
     this.#lastNow = now;
     this.#lastPacketAt = now;
+    this.#selectedAt = now;
     this.#agent = new IceAgent(
       { role: secrets.role, local: secrets.localIce, remote: secrets.remoteIce, random, crypto },
       now,
@@ -137,12 +160,10 @@ export class Connection {
   }
 
   get kind(): PathKind | undefined {
-    return this.#selected === undefined
-      ? undefined
-      : pathKindOf(this.#selected, this.#options.isStream);
+    return this.#selected && this.#kindOf(this.#selected);
   }
 
-  /** The pairs that were answered lately beside the one in use, the best first. */
+  /** The other pairs that work, as far as is known, the best first. */
   alternatives(): readonly ValidPair[] {
     const { isStream } = this.#options;
     return this.#agent
@@ -161,22 +182,32 @@ export class Connection {
     this.#settle(now);
   }
 
-  /** What the peer says where it is, or was when we last knew; the first word of it starts an attempt. */
+  /** What the peer says where it is, or was when we last knew. Its word starts an attempt. */
   setRemoteCandidates(candidates: readonly Candidate[], now: Instant): void {
+    const isNews = candidates.some(
+      ({ transport, address }) =>
+        !this.#signalled.some(
+          (known) => known.transport === transport && known.address === address,
+        ),
+    );
+    if (isNews) this.#doublings = 0;
+    this.#signalled = candidates;
     this.#agent.setRemoteCandidates(candidates, now);
-    if (this.#state === 'waiting' || this.#state === 'failed') {
-      this.#failures = 0;
-      this.#start(now);
-    }
+    this.#handleCall(now);
     this.#settle(now);
   }
 
   /** The peer began anew: what it had of us is gone. */
   handlePeerRestart(now: Instant): void {
-    this.#events.push({ type: 'signal-due' });
     this.#hasSession = false;
-    if (this.#selected === undefined) this.#start(now);
-    else this.#expectSession(now);
+    if (this.#selected === undefined) {
+      this.#doublings = 0;
+      this.#start(now);
+    } else {
+      this.#events.push({ type: 'signal-due' });
+      this.#ask(this.#selected, now);
+      this.#expectSession(now);
+    }
     this.#settle(now);
   }
 
@@ -184,43 +215,38 @@ export class Connection {
     received: { message: ReceivedStun; base: BaseId; from: SocketAddress },
     now: Instant,
   ): void {
+    const { message, base, from } = received;
     this.#agent.handleStun(received, now);
-    const pair = { base: received.base, remote: received.from };
-    if (isSamePair(pair, this.#selected)) {
-      const heardAt = this.#find(pair)?.heardAt;
-      if (heardAt === now) this.#liveness.handleHeard(now);
-    }
     this.#settle(now);
+    const pair = { base, remote: from };
+    if (message.class !== 'request' || !isSamePair(pair, this.#selected)) return;
+    const isAuthentic = this.#agent
+      .validPairs()
+      .some((valid) => isSamePair(valid, pair) && valid.heardAt === now);
+    if (isAuthentic) this.#demandAnswer(SILENT_AFTER - ASK_AFTER, now);
   }
 
-  /** Packets went or came. `pair` is where the last authentic one came from, if not on the pair in use. */
+  /** Packets went or came. `elsewhere`: what came last and is authentic came not on the pair in use. */
   handleTransport(
     facts: { sent: boolean; received: boolean; elsewhere: boolean },
     now: Instant,
   ): void {
     this.#lastNow = now;
-    if (facts.received && !facts.elsewhere) this.#liveness.handleHeard(now);
+    if (!facts.sent && !facts.received) return;
+    this.#handleActivity(now);
+    if (this.#selected === undefined) return;
+    if (facts.received && !facts.elsewhere) this.#liveness.handleHeard();
+    if (facts.received && facts.elsewhere) this.#handleElsewhere(this.#selected, now);
     if (facts.sent) {
       this.#liveness.handleSent(now);
-      if (this.#timers.at('look at the path') === undefined && this.#selected !== undefined) {
-        this.#timers.set('look at the path', after(now, LIVENESS_INTERVAL));
-      }
+      if (this.#timers.at('look at the path') === undefined) this.#planLook(now);
     }
-    if (facts.sent || facts.received) this.#handleActivity(now);
   }
 
   /** A packet waits for a session or a path. */
   wake(now: Instant): void {
     this.#handleActivity(now);
-    if (this.#state === 'waiting' || this.#state === 'failed') {
-      const earliest = after(
-        this.#failedAt ?? now,
-        this.#failedAt === undefined ? 0 : WANTED_RETRY,
-      );
-      if (earliest <= now) this.#start(now);
-      else if ((this.#timers.at('retry') ?? earliest) >= earliest)
-        this.#timers.set('retry', earliest);
-    }
+    if (this.#state === 'waiting' || this.#state === 'failed') this.#startSoon(now);
     this.#settle(now);
   }
 
@@ -228,23 +254,24 @@ export class Connection {
   handleSession(now: Instant): void {
     this.#lastNow = now;
     this.#hasSession = true;
-    this.#failures = 0;
+    this.#doublings = 0;
     this.#timers.clear('session');
     this.#timers.clear('handshake');
   }
 
   handleHandshakeFailed(why: ConnectionFailure, now: Instant): void {
-    this.#hasSession = false;
-    if (this.#state === 'connected' || this.#state === 'idle') this.#fail(why, now);
+    if (this.#selected !== undefined) this.#fail(why, now);
     this.#settle(now);
   }
 
   /** The peer goes: nothing is kept of the path, and no timeout will say so again. */
   handleGoodbye(reason: GoodbyeReason, now: Instant): void {
+    this.#lastNow = now;
+    if (this.#state === 'waiting') return;
     this.#drop(now);
     this.#state = 'waiting';
     this.#why = `the peer said goodbye: ${reason}`;
-    this.#failures = reason === 'restarting' ? 0 : MOST_DOUBLINGS;
+    this.#doublings = reason === 'restarting' ? 0 : MOST_DOUBLINGS;
     this.#failedAt = now;
     this.#scheduleRetry(now);
     this.#settle(now);
@@ -265,15 +292,19 @@ export class Connection {
 
   /** Our addresses or routes changed: all paths are doubted. */
   handleNetworkChange(now: Instant): void {
-    if (this.#selected !== undefined) this.#probe(this.#selected, now);
-    this.#failures = 0;
+    this.#doublings = 0;
+    if (this.#selected !== undefined) this.#ask(this.#selected, now);
     if (this.#state === 'failed') this.#start(now);
-    else if (this.#state !== 'waiting') this.#agent.recheck(now);
-    this.#events.push({ type: 'signal-due' });
+    else {
+      if (this.#state !== 'waiting') this.#agent.recheck(now);
+      this.#events.push({ type: 'signal-due' });
+    }
     this.#settle(now);
   }
 
   handleTimeout(now: Instant): void {
+    const lookAt = this.#timers.at('look at the path');
+    if (lookAt !== undefined && elapsed(lookAt, now) > SLEPT_FOR) this.#liveness.handleSlept(now);
     this.#agent.handleTimeout(now);
     this.#settle(now);
     for (const timer of TIMERS) {
@@ -303,14 +334,12 @@ export class Connection {
         return this.#look(now);
       case 'keep alive':
         return this.#keepAlive(now);
-      case 'keep spare alive':
-        return this.#keepSpareAlive(now);
-      case 'ask spares':
-        return this.#askSpares(now);
       case 'idle':
         return this.#handleQuiet(now);
       case 'look for a better path':
-        return this.#recheck(now);
+        return this.#lookForBetter(now);
+      case 'nomination':
+        return this.#fail('no-answer', now);
       case 'session':
         return this.#fail('no-session', now);
       case 'handshake':
@@ -329,22 +358,42 @@ export class Connection {
     for (let event = this.#agent.pollEvent(); event; event = this.#agent.pollEvent()) {
       switch (event.type) {
         case 'pair-valid':
+          this.#handleAnswered(event.pair, false, now);
+          break;
         case 'pair-answered':
-          this.#handleAnswered(event.pair, now);
+          this.#handleAnswered(event.pair, event.nominates, now);
           break;
         case 'nominated':
-          if (!isSamePair(event.pair, this.#selected)) {
-            this.#select(event.pair, 'nominated by the peer', now);
-          }
+          // One that comes after a failure is asked for again by the check with which we start.
+          if (this.#state === 'failed' || isSamePair(event.pair, this.#selected)) break;
+          this.#select(event.pair, 'nominated by the peer', now);
           break;
         case 'pair-gone':
           if (isSamePair(event.pair, this.#selected)) this.#replaceSelected(now);
           break;
         case 'failed':
-          if (this.#state === 'connecting') this.#fail('no-answer', now);
+          if (this.#state === 'connecting') this.#fail(this.#noAnswer, now);
           break;
       }
     }
+  }
+
+  get #noAnswer(): ConnectionFailure {
+    return this.#signalled.length === 0 ? 'no-candidates' : 'no-answer';
+  }
+
+  /** The peer is there and wants us: one that had gone is back, and an attempt begins on both sides. */
+  #handleCall(now: Instant): void {
+    if (this.#state === 'waiting') this.#start(now);
+    else if (this.#state === 'failed') this.#startSoon(now);
+  }
+
+  /** Starts an attempt, WANTED_RETRY after the last one failed at the earliest. */
+  #startSoon(now: Instant): void {
+    const earliest = this.#failedAt === undefined ? now : after(this.#failedAt, WANTED_RETRY);
+    if (earliest <= now) return this.#start(now);
+    const retryAt = this.#timers.at('retry');
+    if (retryAt === undefined || retryAt > earliest) this.#timers.set('retry', earliest);
   }
 
   #start(now: Instant): void {
@@ -352,66 +401,86 @@ export class Connection {
     this.#state = 'connecting';
     this.#why = 'looking for a path';
     this.#agent.recheck(now);
+    // What became valid since the last attempt: the answer, or the nomination that it brings, selects it.
+    for (const pair of this.#agent.validPairs()) this.#agent.probe(pair, now);
     this.#events.push({ type: 'signal-due' });
     this.#timers.set('streams', after(now, STREAM_PATIENCE));
   }
 
-  #handleAnswered(pair: ValidPair, now: Instant): void {
+  #handleAnswered(pair: ValidPair, nominates: boolean, now: Instant): void {
     if (isSamePair(pair, this.#selected)) {
       this.#selected = pair;
-      this.#isSearching = false;
-      this.#liveness.handleHeard(now);
+      this.#liveness.handleAnswered(nominates, now);
+      if (this.#isSearching) this.#endSearch(pair);
       return;
     }
-    // An attempt that was given up is resumed by a peer that calls.
-    if (this.#state === 'failed' || this.#state === 'waiting') this.#start(now);
-    if (this.#options.secrets.role === 'controlled') return;
-    if (this.#selected === undefined) this.#select(pair, 'first', now);
-    else if (isBetter(pair, this.#selected, this.#options.isStream)) {
+    this.#handleCall(now);
+    if (this.#state === 'failed') return;
+    if (this.#options.secrets.role === 'controlled') {
+      const isAwaited = this.#selected !== undefined || this.#timers.at('nomination') !== undefined;
+      if (!isAwaited) this.#timers.set('nomination', after(now, ICE_TIMEOUT));
+    } else if (this.#selected === undefined) {
+      this.#select(pair, 'first', now);
+    } else if (
+      isBetter(pair, this.#selected, this.#options.isStream) &&
+      !this.#isHeldOff(pair, now)
+    ) {
       this.#select(pair, 'better', now);
     }
   }
 
+  #isHeldOff(pair: PairId, now: Instant): boolean {
+    return (
+      this.#heldOff !== undefined &&
+      this.#heldOff.until > now &&
+      isSamePair(pair, this.#heldOff.pair)
+    );
+  }
+
   #select(pair: ValidPair, why: SelectionReason, now: Instant): void {
-    const isFirst = this.#selected === undefined;
     this.#selected = pair;
+    this.#selectedAt = now;
     this.#state = 'connected';
     this.#why = why;
     this.#isSearching = false;
-    this.#liveness.reset();
     this.#timers.clear('retry');
+    this.#timers.clear('nomination');
+    this.#events.push({ type: 'path-selected', pair, why });
+    this.#liveness.reset();
+    if (why !== 'nominated by the peer') this.#ask(pair, now);
     this.#lastPacketAt = now;
+    this.#timers.set('idle', after(now, IDLE_AFTER));
+    this.#timers.set('keep alive', after(now, KEEPALIVE));
+    this.#expectSession(now);
+    this.#watchForBetter(pair, now);
+    if (!this.#options.isStream(pair.base)) this.#wantStreams(false);
+  }
+
+  /** Checks the pair in use, which owes an answer from here on; the controlling side nominates it. */
+  #ask(pair: PairId, now: Instant): void {
     if (this.#options.secrets.role === 'controlling') {
       this.#agent.nominate(pair, now);
-      // Until it is answered the other side may not know.
+      this.#liveness.handleNominated(now);
+    } else {
+      this.#agent.probe(pair, now);
       this.#liveness.handleSent(now);
     }
-    this.#events.push({ type: 'path-selected', pair, why });
-    if (isFirst || !this.#hasSession) this.#expectSession(now);
-    this.#timers.set('idle', after(now, IDLE_AFTER));
-    this.#timers.set('keep alive', after(now, IDLE_KEEPALIVE));
-    this.#timers.set('keep spare alive', after(now, SPARE_KEEPALIVE));
-    this.#timers.set('look at the path', after(now, LIVENESS_INTERVAL));
-    this.#watchForBetter(now);
+    this.#planLook(now);
   }
 
   /** From here on there is a session within its time, or the connection has failed. */
   #expectSession(now: Instant): void {
     if (this.#hasSession) return;
     if (this.#timers.at('session') === undefined) {
-      this.#timers.set('session', after(now, SESSION_TIMEOUT));
+      this.#timers.set('session', after(now, SESSION_TIMEOUT + CAUSE_PATIENCE));
     }
     if (this.#options.secrets.role === 'controlling') this.#events.push({ type: 'handshake-due' });
     else this.#timers.set('handshake', after(now, HANDSHAKE_PATIENCE));
   }
 
-  #watchForBetter(now: Instant): void {
-    const pair = this.#selected;
-    if (pair === undefined) return;
-    const isDirect = pathKindOf(pair, this.#options.isStream) === 'direct';
-    if (isDirect) this.#timers.clear('look for a better path');
+  #watchForBetter(pair: ValidPair, now: Instant): void {
+    if (this.#kindOf(pair) === 'direct') this.#timers.clear('look for a better path');
     else this.#timers.set('look for a better path', after(now, RECHECK_INTERVAL));
-    if (!this.#options.isStream(pair.base)) this.#wantStreams(false);
   }
 
   #wantStreams(wanted: boolean): void {
@@ -421,76 +490,102 @@ export class Connection {
     this.#events.push({ type: 'streams-wanted', wanted });
   }
 
+  #planLook(now: Instant): void {
+    const next = this.#liveness.nextLook(ICE_TIMEOUT, now);
+    if (next === undefined) this.#timers.clear('look at the path');
+    else this.#timers.set('look at the path', next);
+  }
+
   #look(now: Instant): void {
     const pair = this.#selected;
     if (pair === undefined) return;
-    const silence = this.#liveness.silence(now);
-    if (silence >= DOUBT_AFTER) {
-      this.#agent.probe(pair, now);
-      if (this.#timers.at('ask spares') === undefined) this.#askSpares(now);
-    }
-    if (silence >= ICE_TIMEOUT) return this.#fail('path-lost', now);
-    if (silence >= SILENT_AFTER && this.#leaveSilent(pair, now)) return;
-    const next = this.#liveness.nextLook(now);
-    if (next !== undefined) this.#timers.set('look at the path', next);
+    const liveness = this.#liveness;
+    if (liveness.isSilentFor(ICE_TIMEOUT, now)) return this.#fail('path-lost', now);
+    if (liveness.isSilentFor(SILENT_AFTER, now) && this.#leaveSilent(pair, now)) return;
+    if (liveness.mustAsk(now)) this.#agent.probe(pair, now);
+    if (liveness.isSilentFor(DOUBT_AFTER, now)) this.#doubt(now);
+    this.#planLook(now);
+  }
+
+  /** The peer does not hear us on the pair in use, it seems: what we hear on it does not count. */
+  #demandAnswer(patience: Millis, now: Instant): void {
+    if (this.#liveness.demandAnswer(patience, now)) this.#timers.set('look at the path', now);
+  }
+
+  /** The peer sends on another pair. It has left this one, unless we have just come. */
+  #handleElsewhere(pair: ValidPair, now: Instant): void {
+    if (elapsed(this.#selectedAt, now) < SELECTION_SETTLES) return;
+    this.#demandAnswer(Math.min(Math.max(LEFT_PATIENCE, 2 * pair.rtt), SILENT_AFTER), now);
   }
 
   /** Moves to a pair that answers now; without one everything is tried again. */
   #leaveSilent(silent: ValidPair, now: Instant): boolean {
-    const answering = this.#agent
-      .validPairs()
-      .filter((pair) => !isSamePair(pair, silent))
-      .filter((pair) => elapsed(pair.answeredAt, now) < SILENT_AFTER);
+    const answering = this.alternatives().filter(
+      (pair) => elapsed(pair.answeredAt, now) < SPARE_ANSWERS_WITHIN,
+    );
     const best = bestOf(answering, this.#options.isStream);
     if (best !== undefined) {
+      this.#heldOff = { pair: silent, until: after(now, RECHECK_INTERVAL) };
       this.#select(best, 'silence', now);
       this.#agent.invalidate(silent, now);
       return true;
     }
-    if (!this.#isSearching) {
-      this.#isSearching = true;
-      this.#agent.recheck(now);
-      this.#timers.set('streams', now);
-      this.#events.push({ type: 'signal-due' });
-    }
+    if (!this.#isSearching) this.#beginSearch(now);
     return false;
   }
 
-  #askSpares(now: Instant): void {
-    if (this.#liveness.silence(now) < DOUBT_AFTER) return;
-    for (const spare of this.alternatives().slice(0, MOST_SPARES)) this.#agent.probe(spare, now);
-    this.#timers.set('ask spares', after(now, SPARE_DOUBT_INTERVAL));
+  #beginSearch(now: Instant): void {
+    this.#isSearching = true;
+    this.#agent.recheck(now);
+    this.#wantStreams(true);
+    this.#events.push({ type: 'signal-due' });
   }
 
-  #keepAlive(now: Instant): void {
-    if (this.#selected === undefined) return;
-    this.#timers.set('keep alive', after(now, IDLE_KEEPALIVE));
-    this.#probe(this.#selected, now);
-    if (this.#state === 'idle') this.#keepSpareAlive(now);
+  #endSearch(pair: ValidPair): void {
+    this.#isSearching = false;
+    if (!this.#options.isStream(pair.base)) this.#wantStreams(false);
+  }
+
+  #doubt(now: Instant): void {
+    const askedAt = this.#sparesAskedAt;
+    if (askedAt !== undefined && elapsed(askedAt, now) < SPARE_DOUBT_INTERVAL) return;
+    this.#sparesAskedAt = now;
+    for (const spare of this.#spares()) this.#agent.probe(spare, now);
+  }
+
+  /** The best other path of each kind: what breaks one kind may leave another. */
+  #spares(): readonly ValidPair[] {
+    const kinds = new Map<PathKind, ValidPair>();
+    for (const pair of this.alternatives()) {
+      const kind = this.#kindOf(pair);
+      if (!kinds.has(kind)) kinds.set(kind, pair);
+    }
+    return [...kinds.values()];
   }
 
   /** A path that is taken in a moment must be open by then: a relayed one beside a direct one. */
-  #keepSpareAlive(now: Instant): void {
-    const [spare] = this.alternatives();
-    if (spare !== undefined) this.#agent.probe(spare, now);
-    if (this.#state === 'connected') {
-      this.#timers.set('keep spare alive', after(now, SPARE_KEEPALIVE));
-    }
-  }
-
-  /** Asks on the pair in use; it owes an answer from here on. */
-  #probe(pair: PairId, now: Instant): void {
+  #keepAlive(now: Instant): void {
+    const pair = this.#selected;
+    if (pair === undefined) return;
+    const isIdle = this.#state === 'idle';
+    this.#timers.set('keep alive', after(now, isIdle ? IDLE_KEEPALIVE : KEEPALIVE));
     this.#agent.probe(pair, now);
     this.#liveness.handleSent(now);
-    if (this.#timers.at('look at the path') === undefined) {
-      this.#timers.set('look at the path', after(now, LIVENESS_INTERVAL));
+    if (this.#timers.at('look at the path') === undefined) this.#planLook(now);
+    for (const spare of this.#spares()) {
+      const isGone = !isIdle && elapsed(spare.answeredAt, now) > SPARE_LIFETIME;
+      if (isGone) this.#agent.invalidate(spare, now);
+      else this.#agent.probe(spare, now);
     }
   }
 
-  #recheck(now: Instant): void {
-    if (this.#selected === undefined) return;
-    this.#watchForBetter(now);
-    if (this.#state === 'connected') this.#agent.recheck(now);
+  #lookForBetter(now: Instant): void {
+    const pair = this.#selected;
+    // While idle the timer rests.
+    if (pair === undefined || this.#state === 'idle') return;
+    this.#watchForBetter(pair, now);
+    this.#agent.recheck(now);
+    for (const other of this.alternatives()) this.#agent.probe(other, now);
   }
 
   #handleActivity(now: Instant): void {
@@ -498,10 +593,9 @@ export class Connection {
     if (this.#state !== 'idle') return;
     this.#state = 'connected';
     this.#timers.set('idle', after(now, IDLE_AFTER));
-    this.#timers.set('keep spare alive', now);
-    if (this.#timers.at('look for a better path') !== undefined) {
-      this.#timers.set('look for a better path', now);
-    }
+    this.#timers.set('keep alive', now);
+    const isRecheckDue = this.#timers.at('look for a better path') === undefined;
+    if (isRecheckDue && this.kind !== 'direct') this.#timers.set('look for a better path', now);
   }
 
   #handleQuiet(now: Instant): void {
@@ -509,51 +603,50 @@ export class Connection {
     const idleAt = after(this.#lastPacketAt, IDLE_AFTER);
     if (idleAt > now) return this.#timers.set('idle', idleAt);
     this.#state = 'idle';
-    this.#timers.clear('keep spare alive');
+    this.#timers.set('keep alive', after(now, IDLE_KEEPALIVE));
   }
 
+  /** The pair in use is no more. */
   #replaceSelected(now: Instant): void {
-    this.#selected = undefined;
-    const best = bestOf(this.#agent.validPairs(), this.#options.isStream);
+    const best = bestOf(this.alternatives(), this.#options.isStream);
     if (best !== undefined) return this.#select(best, 'base removed', now);
-    this.#events.push({ type: 'path-lost' });
+    this.#losePath();
     this.#start(now);
+  }
+
+  #losePath(): void {
+    if (this.#selected !== undefined) this.#events.push({ type: 'path-lost' });
+    this.#selected = undefined;
+    this.#isSearching = false;
+    this.#liveness.reset();
+    for (const timer of TIMERS) this.#timers.clear(timer);
   }
 
   #fail(why: ConnectionFailure, now: Instant): void {
     this.#drop(now);
     this.#state = 'failed';
     this.#why = why;
-    this.#failures++;
     this.#failedAt = now;
     this.#events.push({ type: 'failed', why });
     this.#scheduleRetry(now);
+    this.#doublings = Math.min(this.#doublings + 1, MOST_DOUBLINGS);
   }
 
   /** Full jitter: the routers of a fleet do not all come at once. */
   #scheduleRetry(now: Instant): void {
-    const longest = Math.min(
-      LAST_RETRY,
-      FIRST_RETRY * 2 ** Math.min(this.#failures, MOST_DOUBLINGS),
-    );
+    const longest = Math.min(LAST_RETRY, FIRST_RETRY * 2 ** this.#doublings);
     this.#timers.set('retry', after(now, longest * randomFraction(this.#options.random)));
   }
 
   #drop(now: Instant): void {
-    const pair = this.#selected;
-    this.#selected = undefined;
+    this.#losePath();
     this.#hasSession = false;
-    this.#isSearching = false;
-    for (const timer of TIMERS) this.#timers.clear(timer);
-    this.#liveness.reset();
+    this.#heldOff = undefined;
     this.#wantStreams(false);
     this.#agent.stop(now);
-    if (pair !== undefined) this.#events.push({ type: 'path-lost' });
   }
 
-  #find(pair: PairId): ValidPair | undefined {
-    return this.#agent.validPairs().find((valid) => isSamePair(valid, pair));
+  #kindOf(pair: ValidPair): PathKind {
+    return pathKindOf(pair, this.#options.isStream);
   }
 }
-
-const MOST_DOUBLINGS = Math.ceil(Math.log2(LAST_RETRY / FIRST_RETRY));

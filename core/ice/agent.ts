@@ -399,7 +399,8 @@ export class IceAgent {
     const { pair } = check;
     if (pair.state.type === 'valid') {
       noteAnswer(pair.state, check, now);
-      this.#events.push({ type: 'pair-answered', pair: validPairOf(pair, pair.state) });
+      const { nominates } = check;
+      this.#events.push({ type: 'pair-answered', pair: validPairOf(pair, pair.state), nominates });
       return;
     }
     const state = validState(check, now);

@@ -42,6 +42,7 @@ export class Checks {
       role,
       payload: encodeCheck(request, this.#options),
       sentAt: now,
+      nominates,
       isTriggered,
       transmissions: 1,
       retransmitAt: after(now, FIRST_RETRANSMISSION),

@@ -10,8 +10,8 @@ export interface IceTransmit {
 export type IceEvent =
   /** A check of ours was answered on a pair that was not valid before. */
   | { readonly type: 'pair-valid'; readonly pair: ValidPair }
-  /** Every later answer to a check or probe. */
-  | { readonly type: 'pair-answered'; readonly pair: ValidPair }
+  /** Every later answer to a check or probe. `nominates`: the peer has got a nomination of the pair. */
+  | { readonly type: 'pair-answered'; readonly pair: ValidPair; readonly nominates: boolean }
   /** Controlled: the peer nominates this pair, told with each nominating check; it is valid. */
   | { readonly type: 'nominated'; readonly pair: ValidPair }
   /** A valid pair is no more: refused (403), base gone, remote candidate gone and silent. */

@@ -78,6 +78,8 @@ export interface Check {
   readonly role: IceRole;
   readonly payload: Uint8Array;
   readonly sentAt: Instant;
+  /** Whether it carries USE-CANDIDATE. */
+  readonly nominates: boolean;
   readonly isTriggered: boolean;
   transmissions: number;
   /** When it is repeated; a probe is not, and neither is a check that a newer one replaced. */
