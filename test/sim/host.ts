@@ -231,6 +231,8 @@ class HostClock implements Clock, Happening {
   }
 
   happen(): void {
+    // One that was overtaken by an earlier alarm is done with, or each would queue another for ever.
+    if (this.#queuedAt !== this.#timeline.now) return;
     this.#queuedAt = Infinity;
     if (this.#at === undefined) return;
     if (this.#at > this.now() || this.#sleep.asleepUntil() !== undefined) return this.#queue();

@@ -42,6 +42,7 @@ export class Network {
   readonly #attachments = new Map<IpAddress, Attachment>();
   readonly #ipv4Prefix: string;
   readonly #ipv6Prefix: string;
+  readonly #blocks = new Set<(packet: Packet) => boolean>();
   #lastHost = 0;
 
   /** The prefixes are text in front of the number of a host: `192.168.1.` and `2001:db8:1::`. */
@@ -75,6 +76,12 @@ export class Network {
     return this.#attachments.get(address)?.member;
   }
 
+  /** Drops what the predicate is true for; returns how to end that. */
+  block(predicate: (packet: Packet) => boolean): () => void {
+    this.#blocks.add(predicate);
+    return () => void this.#blocks.delete(predicate);
+  }
+
   /** Carries a packet from a member, over its line, to another one or out of the network. */
   send(packet: Packet, up: Direction): void {
     this.#carry(packet, up, this.wayOut);
@@ -86,6 +93,7 @@ export class Network {
   }
 
   #carry(packet: Packet, up: Direction | undefined, wayOut: WayOut | undefined): void {
+    for (const isBlocked of this.#blocks) if (isBlocked(packet)) return;
     const attachment = this.#attachments.get(socketAddressIp(packet.to));
     if (attachment === undefined && wayOut === undefined) {
       this.unreachable++;

@@ -12,14 +12,14 @@ import { parseIpAddress, type IpAddress } from '../../core/net/ip-address.ts';
 import type { Clock } from '../../core/plugin/clock.ts';
 import { Driver } from '../../core/plugin/driver.ts';
 import { FlightRecorder } from '../../core/plugin/flight-recorder.ts';
-import type { Publication } from '../../core/plugin/control-channel.ts';
+import type { ControlChannel, Publication } from '../../core/plugin/control-channel.ts';
 import type { Files } from '../../core/plugin/files.ts';
 import type { Links } from '../../core/plugin/links.ts';
 import type { KeptCandidates } from '../../core/engine/kept-candidates.ts';
 import type { Streams } from '../../core/plugin/streams.ts';
 import { encodeBase64 } from '../../core/sansio/base64.ts';
-import { nullLog } from '../../core/sansio/log.ts';
-import { ok } from '../../core/sansio/outcome.ts';
+import { nullLog, type Log } from '../../core/sansio/log.ts';
+import { BugError, ok } from '../../core/sansio/outcome.ts';
 import { World } from '../../openwrt/world.ts';
 import { createNobleCrypto } from '../../plugins/crypto-noble/index.ts';
 import { createNodeCrypto } from '../../plugins/crypto-node/index.ts';
@@ -54,6 +54,14 @@ const NO_STREAMS: Streams = {
   waiting: 0,
 };
 
+/** The loop around the engine complains of bugs alone, such as a deadline that does not pass. */
+const STRICT_LOG: Log = {
+  ...nullLog,
+  warn: (message, fields) => {
+    throw new BugError(`${message} ${JSON.stringify(fields)}`);
+  },
+};
+
 const crypto = createNodeCrypto(createNobleCrypto());
 
 /** A daemon of the simulation: the real engine, driver and wiring over devices in memory. */
@@ -66,13 +74,18 @@ export class Site {
   /** Its outer addresses; the kernel chooses the first one. */
   addresses: readonly IpAddress[];
   readonly #driver: Driver<Input, Event, Transmit, Command>;
+  readonly #world: World;
 
   constructor(options: {
-    readonly time: VirtualTime;
-    readonly network: MemoryNetwork;
+    readonly time: Pick<VirtualTime, 'clock'>;
+    readonly network: Pick<MemoryNetwork, 'host'>;
     /** Outer IPv4 address. */
     readonly address: string;
     readonly seed: number;
+    /** How often it was started before: the keys stay, all else is drawn anew. */
+    readonly restarts?: number;
+    /** What the engine works in, all zero; one of its own unless given. */
+    readonly arena?: ArrayBuffer;
     /** Returns the addresses of a host name; the answer comes as time goes on. */
     readonly lookUp?: (host: string) => readonly string[];
     readonly links?: Links;
@@ -82,6 +95,8 @@ export class Site {
     readonly files?: Files;
     /** Of a device of a fleet. */
     readonly fleet?: FleetDeviceOptions;
+    /** Where it connects to the fleet by itself; `published` has what it says unless given. */
+    readonly control?: ControlChannel;
     /** Takes down every call of the engine. */
     readonly calls?: Call[];
   }) {
@@ -91,7 +106,7 @@ export class Site {
     this.tun = new MemoryTunHost().createDevice();
 
     const clock = time.clock();
-    const engine = createEngine(seed, clock, options.fleet, options.keptCandidates);
+    const engine = createEngine(seed, clock, options);
     this.engine = calls === undefined ? engine : recordCalls(engine, calls);
     const host = network.host(
       (candidate) => this.addresses.includes(candidate),
@@ -106,7 +121,7 @@ export class Site {
         files: options.files ?? NO_FILES,
         streams: options.streams ?? NO_STREAMS,
         deviceKey: new Uint8Array(32).fill(seed & 0xff),
-        control: {
+        control: options.control ?? {
           connect: () => ok(undefined),
           publish: (publication) => void this.published.push(publication),
           checkConnection: () => undefined,
@@ -123,9 +138,11 @@ export class Site {
       effects: world,
       clock,
       recorder,
-      log: nullLog,
+      log: STRICT_LOG,
     });
     world.attach(this.#driver);
+    this.#world = world;
+    if (options.control !== undefined) this.#connect(options.control, options.fleet);
   }
 
   /** Applies a configuration: the document without its schema version. */
@@ -136,20 +153,50 @@ export class Site {
   input(input: Input): void {
     this.#driver.input(input);
   }
+
+  /** Ends it as a kill does: it says and hears nothing from here on. */
+  kill(): void {
+    this.#world.detach();
+    this.#driver.stop();
+  }
+
+  #connect(control: ControlChannel, fleet: FleetDeviceOptions | undefined): void {
+    const device = this.engine.fleet;
+    if (fleet === undefined || device === undefined) return;
+    control.connect({
+      brokers: ['mqtt://broker'],
+      clientId: fleet.device,
+      ca: undefined,
+      certificate: undefined,
+      privateKey: undefined,
+      username: undefined,
+      password: undefined,
+      subscriptions: device.subscriptions,
+      will: () => device.will(),
+      onEvent: (event) => this.input({ type: 'control', event }),
+    });
+  }
 }
 
 /** Makes the engine of a seed: its keys and all of its randomness. */
 export function createEngine(
   seed: number,
   clock: Clock,
-  fleet?: FleetDeviceOptions,
-  keptCandidates: KeptCandidates = new Map(),
+  options: {
+    readonly fleet?: FleetDeviceOptions;
+    readonly keptCandidates?: KeptCandidates;
+    readonly restarts?: number;
+    readonly arena?: ArrayBuffer;
+  } = {},
 ): Engine {
-  const random = new SeededRandom(seed);
-  const kernel = createTwinKernel();
+  const { fleet, keptCandidates = new Map(), restarts = 0, arena } = options;
+  const first = new SeededRandom(seed);
+  const privateKey = privateKeyOf(first);
+  const random = restarts === 0 ? first : new SeededRandom(seed + restarts * RESTART);
+  const kernel = createTwinKernel(arena);
   return new Engine(
     {
-      privateKey: privateKeyOf(random),
+      privateKey,
       unixMs: clock.unixMs(),
       crypto,
       random,
@@ -163,6 +210,9 @@ export function createEngine(
     clock.now(),
   );
 }
+
+/** Far from the seeds of other sites. */
+const RESTART = 1_000_003;
 
 function privateKeyOf(random: SeededRandom): Uint8Array {
   const key = new Uint8Array(32);

@@ -58,4 +58,4 @@ export class Timeline {
   }
 }
 
-const MOST_AT_ONCE = 100_000;
+const MOST_AT_ONCE = 1_000;

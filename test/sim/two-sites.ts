@@ -1,16 +1,12 @@
-import { socketAddress } from '../../core/net/socket-address.ts';
-import { buildUdpPacket } from '../../core/packet/udp.ts';
 import type { Millis } from '../../core/sansio/instant.ts';
 import { MemoryNetwork, type MemoryDatagram } from '../memory/datagrams.ts';
 import type { Call } from './recording.ts';
+import { receivedNumbers, sendNumber } from './numbered-packets.ts';
 import { SeededRandom } from './seeded-random.ts';
-import { address, Site } from './site.ts';
+import { Site } from './site.ts';
 import { VirtualTime } from './virtual-time.ts';
 
 export const START_UNIX_MS = Date.UTC(2026, 0, 1);
-const VNET_HEADER_SIZE = 10;
-/** Behind the virtio-net, IPv4 and UDP headers. */
-const PAYLOAD_OFFSET = 38;
 
 /** Two sites that know each other, and a network between them that loses and repeats by a seed. */
 export class TwoSites {
@@ -43,28 +39,13 @@ export class TwoSites {
   send(from: 'a' | 'b', number: number): void {
     const source = from === 'a' ? '10.0.0.1' : '10.0.0.2';
     const destination = from === 'a' ? '10.0.0.2' : '10.0.0.1';
-    const payload = new Uint8Array(4);
-    new DataView(payload.buffer).setUint32(0, number);
-    const packet = buildUdpPacket({
-      source: socketAddress(address(source), 1000),
-      destination: socketAddress(address(destination), 2000),
-      payload,
-    });
-    const withHeader = new Uint8Array(VNET_HEADER_SIZE + packet.length);
-    withHeader.set(packet, VNET_HEADER_SIZE);
-    const { tun } = this[from];
-    tun.send(withHeader);
-    tun.report();
+    sendNumber(this[from].tun, source, destination, number);
     this.network.deliver();
   }
 
-  /** The numbers of the packets that arrived at a site, in order; one write may hold several. */
+  /** The numbers of the packets that arrived at a site, in order. */
   received(at: 'a' | 'b'): readonly number[] {
-    return this[at].tun.received.flatMap((bytes) => {
-      const payload = new DataView(bytes.buffer, bytes.byteOffset + PAYLOAD_OFFSET);
-      const count = (bytes.length - PAYLOAD_OFFSET) / 4;
-      return Array.from({ length: count }, (_, i) => payload.getUint32(4 * i));
-    });
+    return receivedNumbers(this[at].tun);
   }
 
   advance(ms: Millis): void {

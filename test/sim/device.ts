@@ -1,0 +1,184 @@
+import { parseName, type Name } from '../../core/config/name.ts';
+import { KEPT_CANDIDATES, readKeptCandidates } from '../../core/engine/kept-candidates.ts';
+import type { PathsStatus } from '../../core/engine/paths.ts';
+import type { IpAddress } from '../../core/net/ip-address.ts';
+import type { Files } from '../../core/plugin/files.ts';
+import type { Links } from '../../core/plugin/links.ts';
+import type { Streams } from '../../core/plugin/streams.ts';
+import type { Millis } from '../../core/sansio/instant.ts';
+import { nullLog } from '../../core/sansio/log.ts';
+import { ok } from '../../core/sansio/outcome.ts';
+import { createNobleCrypto } from '../../plugins/crypto-noble/index.ts';
+import { createNodeCrypto } from '../../plugins/crypto-node/index.ts';
+import type { Arenas } from './arenas.ts';
+import type { Broker, Channel } from './broker.ts';
+import type { Host } from './host.ts';
+import { receivedNumbers, sendNumber } from './numbered-packets.ts';
+import { SeededRandom } from './seeded-random.ts';
+import { Site } from './site.ts';
+import { START_UNIX_MS } from './world.ts';
+
+export const crypto = createNodeCrypto(createNobleCrypto());
+
+/**
+ * A router of a simulated world with a daemon, which may be killed and started again: its keys, its
+ * state directory and its configuration outlast that.
+ */
+export class Device {
+  readonly name: Name;
+  readonly host: Host;
+  /** Its address in the tunnel. */
+  readonly address: string;
+  readonly publicKey: string;
+  readonly #seed: number;
+  readonly #broker: Broker;
+  readonly #arenas: Arenas;
+  readonly #streams: (() => Streams) | undefined;
+  readonly #files = new Map<string, Uint8Array>();
+  #arena: ArrayBuffer;
+  #channel: Channel;
+  #site: Site;
+  #document: object = {};
+  #restarts = 0;
+  #isRunning = true;
+  #onLinksChanged: () => void = () => undefined;
+  /** What arrived at daemons of earlier starts. */
+  readonly #receivedBefore: number[] = [];
+
+  constructor(options: {
+    readonly name: string;
+    readonly host: Host;
+    readonly address: string;
+    readonly seed: number;
+    readonly broker: Broker;
+    readonly arenas: Arenas;
+    /** Makes the stream transport of one start. */
+    readonly streams?: () => Streams;
+  }) {
+    const name = parseName(options.name);
+    if (name === undefined) throw new Error(`no name: ${options.name}`);
+    this.name = name;
+    this.host = options.host;
+    this.address = options.address;
+    this.#seed = options.seed;
+    this.#broker = options.broker;
+    this.#arenas = options.arenas;
+    this.#streams = options.streams;
+    [this.#arena, this.#channel, this.#site] = this.#begin();
+    this.publicKey = this.#site.publicKey;
+  }
+
+  get site(): Site {
+    return this.#site;
+  }
+
+  /** Applies a configuration: the document without its schema version. It holds after a restart too. */
+  configure(document: object): void {
+    this.#document = document;
+    this.#site.configure(document);
+  }
+
+  /** The machine has other addresses, and tells the daemon. */
+  readdress(addresses: readonly IpAddress[]): void {
+    this.host.readdress(addresses);
+    this.#site.addresses = addresses;
+    this.#onLinksChanged();
+  }
+
+  /** The daemon is killed without a word, and starts again after so many milliseconds. */
+  restart(downFor: Millis): void {
+    if (!this.#isRunning) return;
+    this.#end();
+    this.#restarts++;
+    this.host.timeline.in(downFor, () => {
+      [this.#arena, this.#channel, this.#site] = this.#begin();
+      this.#isRunning = true;
+      this.#site.configure(this.#document);
+    });
+  }
+
+  /** At the end of its world. */
+  dispose(): void {
+    if (this.#isRunning) this.#end();
+  }
+
+  send(to: Device, number: number): void {
+    sendNumber(this.#site.tun, this.address, to.address, number);
+  }
+
+  get received(): readonly number[] {
+    return [...this.#receivedBefore, ...receivedNumbers(this.#site.tun)];
+  }
+
+  /** How packets get to a peer, as its status tells. */
+  path(peer: Device): PathsStatus | undefined {
+    return this.#site.engine.status().peers.find(({ id }) => id === peer.name)?.path;
+  }
+
+  #end(): void {
+    this.#isRunning = false;
+    this.#receivedBefore.push(...receivedNumbers(this.#site.tun));
+    this.#site.kill();
+    this.#channel.kill();
+    this.host.kill();
+    this.#arenas.giveBack(this.#arena);
+  }
+
+  #begin(): [ArrayBuffer, Channel, Site] {
+    const seed = this.#seed;
+    const signingKey = new Uint8Array(32);
+    const random = new SeededRandom(seed + 77 + this.#restarts);
+    new SeededRandom(seed + 78).fill(signingKey);
+    const arena = this.#arenas.take();
+    const channel = this.#broker.channel();
+    const links: Links = {
+      apply: () => ({ ...ok({ changes: 0 }), failures: [] }),
+      localAddresses: () => this.host.addresses,
+      clear: () => undefined,
+      monitor: (onChange) => {
+        this.#onLinksChanged = onChange;
+        return () => {
+          this.#onLinksChanged = () => undefined;
+        };
+      },
+    };
+    const files: Files = {
+      read: (name) => this.#files.get(name),
+      write: (name, bytes) => {
+        this.#files.set(name, bytes.slice());
+        return ok(undefined);
+      },
+      remove: (name) => void this.#files.delete(name),
+    };
+    const unixMs = this.host.unixMs;
+    const site = new Site({
+      time: this.host,
+      network: this.host.transports,
+      address: '192.0.2.255',
+      seed,
+      restarts: this.#restarts,
+      arena,
+      links,
+      files,
+      control: channel,
+      ...(this.#streams && { streams: this.#streams() }),
+      keptCandidates: readKeptCandidates(this.#files.get(KEPT_CANDIDATES) ?? new Uint8Array(0)),
+      fleet: {
+        fleet: 'sim' as Name,
+        device: this.name,
+        operatorKeys: [],
+        signingKey,
+        bootId: 1 + this.#restarts,
+        software: 'simulation',
+        kept: undefined,
+        unixMs,
+        clockFloorMs: START_UNIX_MS,
+        crypto,
+        random,
+        log: nullLog,
+      },
+    });
+    site.addresses = this.host.addresses;
+    return [arena, channel, site];
+  }
+}
