@@ -43,7 +43,11 @@ await command(async () => {
         Description: JSON.parse(await readFile(`${root}/package.json`, 'utf8')).description,
       },
       conffiles: ['/etc/config/culvert'],
-      scripts: { postinst: hook('default_postinst'), prerm: hook('default_prerm') },
+      scripts: {
+        postinst: hook('default_postinst'),
+        // The service then says to its peers that it will be back.
+        prerm: hook('default_prerm', '[ "$1" = upgrade ] && export PKG_UPGRADE=1\n'),
+      },
       files,
       mtime: sourceDate,
     }),
@@ -80,11 +84,11 @@ async function builtFiles(directory) {
 }
 
 /** The stub that every OpenWrt package has: base-files does the work. */
-function hook(name) {
+function hook(name, first = '') {
   return `#!/bin/sh
 [ "\${IPKG_NO_SCRIPT}" = "1" ] && exit 0
 [ -s "\${IPKG_INSTROOT}/lib/functions.sh" ] || exit 0
 . "\${IPKG_INSTROOT}/lib/functions.sh"
-${name} "$0" "$@"
+${first}${name} "$0" "$@"
 `;
 }

@@ -1,5 +1,5 @@
 import { spawnSync } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import t, { type Test } from 'tap';
 
@@ -83,6 +83,68 @@ await t.test('reload tells a daemon that keeps running to read its file again', 
   t.ok(reload('17', '17').includes('procd_open_instance'), 'procd is shown the instance');
 });
 
+await t.test('a restart says so to the peers, and waits until they were told', async (t) => {
+  const uci = options({ enabled: '1' });
+  const { calls } = run(t, 'restart', { uci, pids: ['17'], alive: '17', ends: true });
+  t.same(calls.slice(0, 4), [
+    'procd_send_signal culvert * USR2',
+    'sleep 1',
+    'procd_kill culvert',
+    'procd_set_config_changed firewall',
+  ]);
+  t.ok(calls.slice(4).includes('procd_open_instance'));
+});
+
+await t.test(
+  'a daemon that does not end is left to procd before that starts it anew',
+  async (t) => {
+    const uci = options({ enabled: '1' });
+    const { calls } = run(t, 'restart', { uci, pids: ['17'], alive: '17' });
+    t.ok(calls.filter((call) => call === 'sleep 1').length < 5, 'the respawn time');
+    t.ok(calls.indexOf('procd_kill culvert') < calls.indexOf('procd_open_instance'));
+  },
+);
+
+await t.test('a restart of what does not run just starts it', async (t) => {
+  const { calls } = run(t, 'restart', { uci: options({ enabled: '1' }) });
+  t.equal(calls[0], 'procd_kill culvert');
+  t.ok(calls.includes('procd_open_instance'));
+});
+
+await t.test('an upgrade is a restart to the peers, a stop is not', async (t) => {
+  const stop = (env: Record<string, string>) =>
+    run(t, 'stop', { uci: options({ enabled: '1' }), pids: ['17'], env }).calls;
+  t.equal(stop({ PKG_UPGRADE: '1' })[0], 'procd_send_signal culvert * USR2');
+  t.equal(stop({})[0], 'procd_kill culvert', 'procd says TERM, which is: we leave');
+});
+
+await t.test('a drained daemon is not started anew, one that was not drained stays', async (t) => {
+  const drain = (prog: string) =>
+    run(t, `PROG=${prog}; drain`, { uci: options({ enabled: '1' }) }).calls;
+  t.ok(drain('true').includes('procd_kill culvert'));
+  t.same(drain('false'), []);
+});
+
+await t.test('the port for streams is opened where the configuration names one', async (t) => {
+  const config = `${t.testdir()}/culvert.json`;
+  const rules = () => {
+    const { calls } = run(t, 'start', { uci: options({ enabled: '1', config }) });
+    return calls.slice(calls.indexOf('procd_open_data'), calls.indexOf('procd_close_data') + 1);
+  };
+  writeFileSync(config, '{"interface": {}, "streams": {"listenPort": 8443}}');
+  const [open, array, ...rest] = firewallRule(51820);
+  const close = rest.slice(-2);
+  t.same(rules(), [
+    open,
+    array,
+    ...rest.slice(0, -2),
+    ...ruleObject('Allow-Culvert-Streams', 'tcp', 8443),
+    ...close,
+  ]);
+  writeFileSync(config, '{"interface": {}, "streams": {"listenPort": 0}}');
+  t.same(rules(), firewallRule(51820), '0 is off');
+});
+
 await t.test('a change of the UCI file reloads, and UCI is told what is valid', async (t) => {
   const { calls } = run(t, 'service_triggers', { uci: shipped });
   t.equal(calls[0], 'procd_add_reload_trigger culvert');
@@ -93,20 +155,39 @@ await t.test('a change of the UCI file reloads, and UCI is told what is valid', 
 function run(
   t: Test,
   action: string,
-  { uci, pids = [], node = process.execPath }: { uci: string; pids?: string[]; node?: string },
+  options: {
+    uci: string;
+    pids?: string[];
+    node?: string;
+    /** The pid of a process that runs, and whether it ends while it is waited for. */
+    alive?: string;
+    ends?: boolean;
+    env?: Record<string, string>;
+  },
 ): { calls: readonly string[]; command: string } {
+  const { uci, pids = [], node = process.execPath, alive, ends = false, env = {} } = options;
   const folder = mkdtempSync(`${tmpdir()}/culvert-init-`);
   t.teardown(() => rmSync(folder, { recursive: true }));
   writeFileSync(`${folder}/uci`, uci);
   writeFileSync(`${folder}/pids`, pids.map((pid) => `${pid}\n`).join(''));
   writeFileSync(
     `${folder}/script`,
-    readFileSync('rootfs/etc/init.d/culvert', 'utf8').replaceAll('/usr/bin/node', node),
+    readFileSync('rootfs/etc/init.d/culvert', 'utf8')
+      .replaceAll('/usr/bin/node', node)
+      .replaceAll('/proc/', `${folder}/proc/`),
   );
+  const running = `${folder}/proc/${alive ?? ''}`;
+  mkdirSync(running, { recursive: true });
   const program = `. test/openwrt/stand-ins.sh; . ${folder}/script; ${action}`;
   const { stdout, stderr } = spawnSync('busybox', ['ash', '-c', program], {
     encoding: 'utf8',
-    env: { ...process.env, UCI_FILE: `${folder}/uci`, PIDS: `${folder}/pids` },
+    env: {
+      ...process.env,
+      ...env,
+      UCI_FILE: `${folder}/uci`,
+      PIDS: `${folder}/pids`,
+      ENDING: ends ? running : '',
+    },
   });
   t.equal(stderr, '');
   const calls = stdout.split('\n').slice(0, -1);
@@ -122,15 +203,21 @@ function firewallRule(port: number): readonly string[] {
   return [
     'procd_open_data',
     'json_add_array firewall',
+    ...ruleObject('Allow-Culvert', 'udp', port),
+    'json_close_array',
+    'procd_close_data',
+  ];
+}
+
+function ruleObject(name: string, protocol: string, port: number): readonly string[] {
+  return [
     'json_add_object',
     'json_add_string type rule',
-    'json_add_string name Allow-Culvert',
+    `json_add_string name ${name}`,
     'json_add_string src *',
-    'json_add_string proto udp',
+    `json_add_string proto ${protocol}`,
     `json_add_string dest_port ${port}`,
     'json_add_string target ACCEPT',
     'json_close_object',
-    'json_close_array',
-    'procd_close_data',
   ];
 }

@@ -76,6 +76,8 @@ await t.test('control, conffiles and scripts say what opkg needs', async (t) => 
     t.match(text, `default_${script} "$0" "$@"`);
     execFileSync('busybox', ['ash', '-n', `${folder}/${script}`]);
   }
+  const upgrade = '[ "$1" = upgrade ] && export PKG_UPGRADE=1\n';
+  t.match(readFileSync(`${folder}/prerm`, 'utf8'), `${upgrade}default_prerm`);
 });
 
 await t.test('the unpacked command runs', async (t) => {

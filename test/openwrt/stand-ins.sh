@@ -1,6 +1,7 @@
 # Stand-ins for the shell functions of OpenWrt's base-files, procd and jshn, as far as
 # rootfs/etc/init.d/culvert uses them. They print what they are told. The test sets UCI_FILE, the
-# configuration to read, and PIDS, the answers of procd to "which pid?", one after the other.
+# configuration to read; PIDS, the answers of procd to "which pid?", one after the other; and ENDING, the
+# folder of a process that is gone after the next sleep.
 
 config_load() { [ -r "$UCI_FILE" ]; }
 
@@ -24,7 +25,7 @@ uci_load_validate() { echo "validate $*"; }
 logger() { echo "logger $*"; }
 
 for call in procd_open_instance procd_set_param procd_close_instance procd_open_data \
-	procd_close_data procd_send_signal procd_set_config_changed procd_add_reload_trigger \
+	procd_close_data procd_kill procd_send_signal procd_set_config_changed procd_add_reload_trigger \
 	json_add_array json_add_object json_add_string json_close_object json_close_array; do
 	eval "$call() { echo \"$call\${*:+ \$*}\"; }"
 done
@@ -35,6 +36,17 @@ procd_add_validation() { "$@"; }
 start() {
 	start_service
 	service_started
+}
+
+stop() {
+	stop_service
+	procd_kill culvert
+	service_stopped
+}
+
+sleep() {
+	echo "sleep $*"
+	[ -z "$ENDING" ] || rm -rf "$ENDING"
 }
 
 ubus() { :; }
