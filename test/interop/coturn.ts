@@ -1,11 +1,15 @@
 import { execFileSync, spawn, type ChildProcess } from 'node:child_process';
-import { randomInt } from 'node:crypto';
+import { randomBytes, randomInt } from 'node:crypto';
 import { createSocket } from 'node:dgram';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { connect, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as wait } from 'node:timers/promises';
+import { encodeStun } from '../../core/stun/message.ts';
+import { createNobleCrypto } from '../../plugins/crypto-noble/index.ts';
+
+const crypto = createNobleCrypto();
 
 export const TURNSERVER = '/usr/bin/turnserver';
 
@@ -84,7 +88,7 @@ export class Coturn {
     process.once('exit', kill);
     child.once('exit', () => process.off('exit', kill));
     // The ports answer some milliseconds after the process starts, and nothing tells when.
-    for (let tries = 0; !(await answers(this.tlsPort, this.address)); tries++) {
+    for (let tries = 0; !(await this.#answers()); tries++) {
       if (tries > 200 || child.exitCode !== null) {
         await this.remove();
         throw new Error(`no coturn: ${this.#output}`);
@@ -100,6 +104,12 @@ export class Coturn {
     const ended = new Promise((resolve) => child.once('exit', resolve));
     child.kill(signal);
     await ended;
+  }
+
+  /** The listeners open one after another, in no certain order. */
+  async #answers(): Promise<boolean> {
+    const { port, tlsPort, address } = this;
+    return (await takesConnections(tlsPort, address)) && (await answersBinding(port, address));
   }
 
   async remove(): Promise<void> {
@@ -135,7 +145,7 @@ function canListen(port: number): Promise<boolean> {
   });
 }
 
-function answers(port: number, address: string): Promise<boolean> {
+function takesConnections(port: number, address: string): Promise<boolean> {
   return new Promise((resolve) => {
     const socket = connect(port, address);
     socket.once('connect', () => {
@@ -143,5 +153,23 @@ function answers(port: number, address: string): Promise<boolean> {
       resolve(true);
     });
     socket.once('error', () => resolve(false));
+  });
+}
+
+/** Whether a binding request is answered within 50 ms. */
+function answersBinding(port: number, address: string): Promise<boolean> {
+  const socket = createSocket('udp4');
+  return new Promise((resolve) => {
+    const end = (isAnswered: boolean) => {
+      clearTimeout(patience);
+      socket.close();
+      resolve(isAnswered);
+    };
+    const patience = setTimeout(() => end(false), 50);
+    socket.once('message', () => end(true));
+    socket.once('error', () => end(false));
+    const request = { class: 'request', method: 'binding', attributes: {} } as const;
+    const transactionId = randomBytes(12);
+    socket.send(encodeStun({ ...request, transactionId }, { crypto }), port, address);
   });
 }
