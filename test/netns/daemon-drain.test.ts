@@ -15,27 +15,34 @@ await t.test(
     for (const site of [a, b]) site.daemon.configure(sites.configurationOf(site));
     const [running] = await Promise.all([a.daemon.start(), b.daemon.start()]);
     const pings = await sites.startPings('b', a.ipv4);
-    const drain = (...options: readonly string[]) =>
-      a.daemon.command('drain', '--socket', a.daemon.socket, ...options);
+    const drain = (...options: readonly string[]) => {
+      const command = [process.execPath, 'dist/culvert.cjs', 'drain', '--socket', a.daemon.socket];
+      return sites.lab.spawn('a', [...command, ...options]);
+    };
     const isDraining = () =>
       eventually(
         () => a.daemon.status(),
-        ({ drain }) => drain !== undefined,
+        (status) => status.drain !== undefined,
         15_000,
       );
 
     const cancelled = drain();
     t.match(await isDraining(), { phase: 'draining', drain: { peers: ['site-b'] } });
-    t.match(await drain('--cancel'), { code: 0, stdout: 'not draining: running\n' });
-    t.match(await cancelled, { code: 1, stderr: /the drain was cancelled/ });
+    const cancel = drain('--cancel');
+    t.equal(await cancel.ended, 0);
+    t.same(cancel.lines, ['not draining: running']);
+    t.equal(await cancelled.ended, 1);
+    t.match(cancelled.lines.at(-1), 'the drain was cancelled');
 
     const drained = drain();
     await isDraining();
     await pings.end();
     const began = performance.now();
-    t.match(await drained, { code: 0, stdout: /^waiting for site-b .*\n[^]*drained\n$/ });
+    t.equal(await drained.ended, 0);
     const took = performance.now() - began;
     t.ok(took > 8_000 && took < 20_000, `${took.toFixed(0)} ms after the last packet`);
+    t.match(drained.lines[0], /^waiting for site-b \(at most 5 min\)$/);
+    t.equal(drained.lines.at(-1), 'drained');
     t.equal(await running.ended, 0);
     const log = running.lines.join('\n');
     t.match(log, /"message":"drained"[^]*"message":"stopping","reason":"leaving"/);
