@@ -193,6 +193,8 @@ class HostClock implements Clock, Happening {
   #queuedAt = Infinity;
   #ring: () => void = () => undefined;
   #hasEnded = false;
+  /** The last alarm that rang: rounding must not put the clock in front of it. */
+  #rangAt = instantAt(0);
 
   constructor(timeline: Timeline, startUnixMs: number, sleep: Sleep) {
     this.#timeline = timeline;
@@ -201,7 +203,7 @@ class HostClock implements Clock, Happening {
   }
 
   now(): Instant {
-    return instantAt(this.#timeline.now - this.#sleep.missed());
+    return instantAt(Math.max(this.#timeline.now - this.#sleep.missed(), this.#rangAt));
   }
 
   unixMs(): number {
@@ -235,7 +237,9 @@ class HostClock implements Clock, Happening {
     if (this.#queuedAt !== this.#timeline.now) return;
     this.#queuedAt = Infinity;
     if (this.#at === undefined) return;
-    if (this.#at > this.now() || this.#sleep.asleepUntil() !== undefined) return this.#queue();
+    const isLater = this.#at + this.#sleep.missed() > this.#timeline.now;
+    if (isLater || this.#sleep.asleepUntil() !== undefined) return this.#queue();
+    this.#rangAt = this.#at;
     this.#at = undefined;
     this.#ring();
   }
