@@ -3,8 +3,7 @@ import type { Engine } from '../core/engine/engine.ts';
 import type { Event } from '../core/engine/event.ts';
 import type { CommandResult, Input } from '../core/engine/input.ts';
 import type { Transmit } from '../core/engine/userspace-plane.ts';
-import { SEND_SIZE } from '../core/fastpath/layout.ts';
-import { streamTrainOf } from '../core/fastpath/stream-train.ts';
+import { takeStreamTrains } from '../core/fastpath/stream-train.ts';
 import { parseIpAddress, type IpAddress } from '../core/net/ip-address.ts';
 import type { Clock } from '../core/plugin/clock.ts';
 import type { ControlChannel } from '../core/plugin/control-channel.ts';
@@ -80,10 +79,8 @@ export class World implements Effects<Input, Event, Transmit, Command> {
   flushPackets(): void {
     for (;;) {
       const sends = this.#engine.takeSends();
-      if (sends > 0) {
-        if (this.#openStreams.size > 0) this.#sendOnStreams(sends);
-        this.#reach.datagrams.send(sends);
-      }
+      const onSockets = this.#openStreams.size > 0 ? this.#sendOnStreams(sends) : sends;
+      if (onSockets > 0) this.#reach.datagrams.send(onSockets);
       const writes = this.#engine.takeWrites();
       if (writes > 0) this.#reach.device.write(writes);
       if (sends === 0 && writes === 0) return;
@@ -199,13 +196,11 @@ export class World implements Effects<Input, Event, Transmit, Command> {
     this.#driver?.drain();
   }
 
-  /** Carries the sends whose path is a stream; the sockets pass over them. */
-  #sendOnStreams(count: number): void {
+  /** Carries the sends whose path is a stream; returns how many are left. */
+  #sendOnStreams(count: number): number {
     const { buffer, sends } = this.#engine.arena;
-    for (let i = 0; i < count; i++) {
-      const train = streamTrainOf(buffer, sends + i * SEND_SIZE);
-      if (train !== undefined) this.#reach.streams.send(train.stream, train.bytes);
-    }
+    const { streams } = this.#reach;
+    return takeStreamTrains(buffer, sends, count, (stream, bytes) => streams.send(stream, bytes));
   }
 
   #readPackets(): void {

@@ -3,6 +3,8 @@ import type { ReceivedDatagram } from '../fastpath/packet-path.ts';
 import type { BaseId, ValidPair } from '../ice/agent.ts';
 import type { Candidate } from '../ice/candidate.ts';
 import { ipFamily, type IpAddress } from '../net/ip-address.ts';
+import type { IpPrefix } from '../net/ip-prefix.ts';
+import { PrefixTable } from '../net/prefix-table.ts';
 import { socketAddressIp, type SocketAddress } from '../net/socket-address.ts';
 import type { GoodbyeReason } from '../peering/message.ts';
 import type { StreamEvent, StreamId } from '../plugin/streams.ts';
@@ -80,6 +82,7 @@ const DROPS = [
   'stun-unexpected-answer',
   'channel-unknown',
   'stream-of-stranger',
+  'path-through-tunnel',
 ] as const;
 
 /**
@@ -96,6 +99,7 @@ export class Connections {
   readonly #checks = new ExpiringMap<string, Peer>(MOST_CHECKS, 'check unanswered');
   readonly #deadlines = new PeerDeadlines();
   readonly #local = new LocalCandidates();
+  #tunnel = new PrefixTable<true>();
   readonly #relays: Relays;
   readonly #streams = new PeerStreams();
   readonly #routes: Routes;
@@ -148,6 +152,12 @@ export class Connections {
       peer.addLocal(this.#local.all, now);
     }
     this.handleNetworkChange(now);
+  }
+
+  /** The networks that lead into the tunnel: what is there is no way to a peer. */
+  setTunnelNetworks(networks: readonly IpPrefix[]): void {
+    this.#tunnel = new PrefixTable();
+    for (const network of networks) this.#tunnel.insert(network, true);
   }
 
   /** Routes or addresses changed: everything that was known of paths is in doubt. */
@@ -215,7 +225,7 @@ export class Connections {
 
   /** Where the peer was before we started. */
   setRemembered(index: PeerIndex, candidates: readonly Candidate[], now: Instant): void {
-    this.#change(index, now, (peer) => peer.setRemembered(candidates, now));
+    this.#change(index, now, (peer) => peer.setRemembered(this.#outside(candidates), now));
   }
 
   /** What the peer says of itself. */
@@ -231,7 +241,7 @@ export class Connections {
     this.#change(index, now, (peer) => {
       peer.deviceKey = signal.deviceKey;
       if (signal.isRestart) peer.connection.handlePeerRestart(now);
-      peer.setSignalled(signal.candidates, now);
+      peer.setSignalled(this.#outside(signal.candidates), now);
       this.#tellReached(peer);
     });
   }
@@ -372,6 +382,10 @@ export class Connections {
 
   #handleInner(payload: Uint8Array, arrival: Arrival, now: Instant): TunnelDatagram | undefined {
     if (!isStun(payload)) return { payload, from: arrival.from, route: arrival.route };
+    if (this.#isInTunnel(arrival.from)) {
+      this.#drops['path-through-tunnel']++;
+      return undefined;
+    }
     const decoded = decodeStun(payload);
     const dropped = decoded.ok ? this.#handleStun(decoded.value, arrival, now) : 'stun-malformed';
     if (dropped !== undefined) this.#drops[dropped]++;
@@ -498,6 +512,8 @@ export class Connections {
           this.#events.push({ type: 'handshake-due', peer: index });
           break;
         case 'signal-due':
+          // Where there is no path, what the relays know of us may be wrong as well.
+          this.#relays.handleNetworkChange(now);
           this.#tellCandidates(peer);
           break;
         case 'failed':
@@ -627,6 +643,15 @@ export class Connections {
 
   #hangUp(stream: StreamId): void {
     this.#events.push({ type: 'hang-up', stream });
+  }
+
+  /** A path that leads through the tunnel would be of the best kind until the tunnel is gone. */
+  #outside(candidates: readonly Candidate[]): readonly Candidate[] {
+    return candidates.filter(({ address }) => !this.#isInTunnel(address));
+  }
+
+  #isInTunnel(address: SocketAddress): boolean {
+    return this.#tunnel.lookup(socketAddressIp(address)) === true;
   }
 
   #hangUpDialled(peer: Peer): void {

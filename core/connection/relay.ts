@@ -201,7 +201,7 @@ export class Relay {
     if (this.stream !== undefined) this.#fail('not-reachable', why, now, true);
   }
 
-  /** Our addresses changed: is the allocation still ours? */
+  /** Our addresses changed, or perhaps that of the NAT: is the allocation still ours? */
   handleNetworkChange(now: Instant): void {
     if (this.#state.type === 'waiting') {
       this.#failures = 0;

@@ -4,7 +4,7 @@ import { isPrivate, type IpAddress } from '../net/ip-address.ts';
 import { socketAddressIp, type SocketAddress } from '../net/socket-address.ts';
 import type { StreamId } from '../plugin/streams.ts';
 import { sooner, type Deadline } from '../sansio/agent.ts';
-import type { Instant, Millis } from '../sansio/instant.ts';
+import { elapsed, type Instant, type Millis } from '../sansio/instant.ts';
 import { chooseRelay } from '../turn/relay-choice.ts';
 import {
   Relay,
@@ -26,10 +26,13 @@ export interface RelayStatus {
   readonly mapped: SocketAddress | undefined;
 }
 
+const DOUBT_INTERVAL: Millis = 2_000;
+
 /** The STUN and TURN servers that all connections share. */
 export class Relays {
   readonly #options: RelayOptions;
   readonly #byId = new Map<RelayId, Relay>();
+  #doubtedAt: Instant | undefined;
   readonly #outputs: { events: RelayEvent[]; transmits: RelayTransmit[] } = {
     events: [],
     transmits: [],
@@ -107,8 +110,10 @@ export class Relays {
     this.#byId.get(id)?.handleResolved(addresses, now);
   }
 
-  /** Our addresses or routes changed. */
+  /** Our addresses or routes changed, or perhaps those of the NAT. Once in DOUBT_INTERVAL. */
   handleNetworkChange(now: Instant): void {
+    if (this.#doubtedAt !== undefined && elapsed(this.#doubtedAt, now) < DOUBT_INTERVAL) return;
+    this.#doubtedAt = now;
     for (const relay of this.#byId.values()) relay.handleNetworkChange(now);
   }
 

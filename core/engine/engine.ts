@@ -182,14 +182,14 @@ export class Engine {
   handlePackets(count: number, now: Instant): void {
     this.#lastNow = now;
     this.#plane.handlePackets(count, now);
-    this.#drainPeers(now);
+    while (this.#drainPeers(now));
   }
 
   /** Datagrams that the socket `fd` delivered: `count` datagram records at `arena.datagrams`. */
   handleDatagrams(count: number, fd: number, now: Instant): void {
     this.#lastNow = now;
     this.#plane.handleDatagrams(count, fd, now);
-    this.#drainPeers(now);
+    while (this.#drainPeers(now));
   }
 
   /** What became of a stream, and what came on it: datagrams are in frames. `handleMore` until it is false. */
@@ -210,7 +210,7 @@ export class Engine {
       this.#nextDatagram,
       now,
     );
-    this.#drainPeers(now);
+    while (this.#drainPeers(now));
     return true;
   }
 
@@ -419,10 +419,10 @@ export class Engine {
     };
     const { level } = configuration.log;
     if (level !== previous.log.level) this.#events.push({ type: 'log-level', level });
+    // First: where the tunnel leads is no way to a peer, and flows are asked about again below.
+    this.#paths.configure(configuration, now);
     this.#peers.change(previous, configuration, now);
     this.#plane.setMtu(mtu);
-    // Before the addresses, which have every flow asked about again.
-    this.#paths.configure(configuration, now);
     this.#plane.setAddresses(addresses.map(({ address }) => address));
     this.#running = target;
   }
@@ -470,8 +470,7 @@ export class Engine {
   #drainPaths(now: Instant): boolean {
     let worked = this.#paths.settle(now);
     for (let event = this.#paths.pollEvent(); event; event = this.#paths.pollEvent()) {
-      if (event.type === 'connection-failed') this.#peers.handleConnectionFailed(event.peer, now);
-      this.#events.push(event);
+      this.#handlePathEvent(event, now);
       worked = true;
     }
     for (let sent = this.#paths.pollCommand(); sent; sent = this.#paths.pollCommand()) {
@@ -486,6 +485,14 @@ export class Engine {
     const { stream, target } = dial;
     if (this.#fwmark === 0) return dial;
     return { type: 'dial', stream, target: { ...target, mark: this.#fwmark } };
+  }
+
+  #handlePathEvent(event: Event, now: Instant): void {
+    if (event.type === 'connection-failed') {
+      return this.#peers.handleConnectionFailed(event.peer, event.cause, now);
+    }
+    if (event.type === 'peer-left') return this.#peers.handlePeerLeft(event.peer, event.reason);
+    this.#events.push(event);
   }
 
   #phaseForPeople(): Status['phase'] {

@@ -77,7 +77,10 @@ export class Paths {
 
   /** What a configuration says beside its peers. */
   configure(configuration: Configuration, now: Instant): void {
-    const { relays, streams, interface: own } = configuration;
+    const { relays, streams, interface: own, peers } = configuration;
+    const networks = peers.flatMap(({ allowedIps }) => allowedIps);
+    // A default route of a peer holds everything, and is no route of ours.
+    this.#connections.setTunnelNetworks(networks.filter(({ length }) => length > 0));
     const addresses = own.addresses.map(({ address }) => address);
     this.#peering.setOwnAddresses(addresses);
     if (own.name !== this.#deviceName) {

@@ -4,6 +4,7 @@ import type { Endpoint } from '../config/endpoint.ts';
 import type { SocketAddress } from '../net/socket-address.ts';
 import type { Deadline } from '../sansio/agent.ts';
 import type { Instant } from '../sansio/instant.ts';
+import type { GoodbyeReason } from '../peering/message.ts';
 import { unreachable } from '../sansio/outcome.ts';
 import {
   ICE_REKEY_ATTEMPT_TIME,
@@ -23,7 +24,10 @@ import type { PlaneEvent, UserspacePlane } from './userspace-plane.ts';
 /** What is told of peers. */
 export type PeerEvent = Extract<
   Event,
-  { readonly type: 'peer-connected' | 'peer-failed' | 'endpoint-changed' }
+  {
+    readonly type:
+      'peer-connected' | 'peer-failed' | 'connection-failed' | 'peer-left' | 'endpoint-changed';
+  }
 >;
 
 /**
@@ -68,6 +72,8 @@ export class Peers {
         return this.#onHandshake(id, event.tookMs);
       case 'handshake-failed':
         this.#history.set(id, { ...this.#history.get(id), cause: event.cause });
+        // With a peer whose way `Paths` finds the connection fails, which it says itself.
+        if (peer.configuration.kind === 'culvert') return;
         this.#events.push({ type: 'peer-failed', peer: id, cause: event.cause });
         return this.#seek(peer, this.#endpoints.handleSilence(id), now);
       case 'endpoint-changed':
@@ -79,9 +85,20 @@ export class Peers {
   }
 
   /** No path was found to a peer whose way `Paths` finds: it may be elsewhere by the name of its endpoint. */
-  handleConnectionFailed(id: string, now: Instant): void {
+  handleConnectionFailed(id: string, cause: string, now: Instant): void {
     const peer = this.#table.byId(id);
-    if (peer !== undefined) this.#seek(peer, this.#endpoints.handleSilence(id), now);
+    if (peer === undefined) return;
+    const history = this.#history.get(id);
+    this.#seek(peer, this.#endpoints.handleSilence(id), now);
+    // Tried again and again, it is told once; and not at all of a peer that said it would go.
+    if (history?.cause === cause || history?.cause?.startsWith(GOODBYE) === true) return;
+    this.#history.set(id, { ...history, cause });
+    this.#events.push({ type: 'connection-failed', peer: id, cause });
+  }
+
+  handlePeerLeft(id: string, reason: GoodbyeReason): void {
+    this.#history.set(id, { ...this.#history.get(id), cause: `${GOODBYE}: ${reason}` });
+    this.#events.push({ type: 'peer-left', peer: id, reason });
   }
 
   handleAnswer(answer: Answer, now: Instant): void {
@@ -220,6 +237,8 @@ export class Peers {
     }
   }
 }
+
+const GOODBYE = 'said goodbye';
 
 const REFUSALS: Readonly<Record<PeerRefusal, string>> = {
   'invalid-public-key': 'is a point of low order: no secret can be shared with it',

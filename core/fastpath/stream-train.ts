@@ -1,27 +1,48 @@
 import { frameTrain } from '../stun/stream-framing.ts';
-import { SEND_LENGTH, SEND_OFFSET, SEND_PATH, SEND_SEGMENT } from './layout.ts';
-import { readPath, streamOfDescriptor } from './path.ts';
-
-/** The bytes of a send record in the form in which its stream carries them. */
-export interface StreamTrain {
-  readonly stream: number;
-  /** Lent until the arena changes. */
-  readonly bytes: Uint8Array;
-}
+import {
+  PATH_CHANNEL,
+  PATH_FD,
+  SEND_LENGTH,
+  SEND_OFFSET,
+  SEND_PATH,
+  SEND_SEGMENT,
+  SEND_SIZE,
+} from './layout.ts';
+import { streamOfDescriptor } from './path.ts';
 
 /**
- * Reads a send record whose path is a stream; `undefined` for one of a socket. Through a relay the messages
- * have the headers of their channel already, as multiples of 4 they need no padding (RFC 8656 §12.5), and
- * follow each other as they are; between peers each goes in a frame (RFC 4571).
+ * Takes the send records whose path is a stream out of the `count` at `sends`, and gives their bytes to
+ * `carry`, lent for the call, in the form in which a stream carries them. Returns how many records are left,
+ * in their order.
+ *
+ * Through a relay the messages have the headers of their channel already; as multiples of 4 bytes they need
+ * no padding (RFC 8656 §12.5), and follow each other as they are. Between peers each goes in a frame
+ * (RFC 4571).
  */
-export function streamTrainOf(arena: ArrayBuffer, record: number): StreamTrain | undefined {
-  const view = new DataView(arena, record);
-  const path = readPath(arena, view.getUint32(SEND_PATH, true));
-  const stream = path === undefined ? undefined : streamOfDescriptor(path.fd);
-  if (path === undefined || stream === undefined) return undefined;
-  const length = view.getUint32(SEND_LENGTH, true);
-  const train = new Uint8Array(arena, view.getUint32(SEND_OFFSET, true), length);
-  if (path.channel !== undefined) return { stream, bytes: train };
-  const segment = view.getUint32(SEND_SEGMENT, true) & 0xffff || length;
-  return { stream, bytes: frameTrain(train, segment) };
+export function takeStreamTrains(
+  arena: ArrayBuffer,
+  sends: number,
+  count: number,
+  carry: (stream: number, bytes: Uint8Array) => void,
+): number {
+  const view = new DataView(arena);
+  const bytes = new Uint8Array(arena);
+  let left = 0;
+  for (let i = 0; i < count; i++) {
+    const record = sends + i * SEND_SIZE;
+    const path = view.getUint32(record + SEND_PATH, true);
+    const stream = streamOfDescriptor(view.getInt32(path + PATH_FD, true));
+    if (stream === undefined) {
+      const kept = sends + left++ * SEND_SIZE;
+      if (kept !== record) bytes.copyWithin(kept, record, record + SEND_SIZE);
+      continue;
+    }
+    const offset = view.getUint32(record + SEND_OFFSET, true);
+    const length = view.getUint32(record + SEND_LENGTH, true);
+    const train = bytes.subarray(offset, offset + length);
+    const isChannel = view.getUint32(path + PATH_CHANNEL, true) !== 0;
+    const segment = view.getUint32(record + SEND_SEGMENT, true) & 0xffff || length;
+    carry(stream, isChannel ? train : frameTrain(train, segment));
+  }
+  return left;
 }

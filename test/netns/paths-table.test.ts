@@ -9,24 +9,20 @@ const skip = whyNoInternet();
 
 type Nat = Exclude<NatKind, 'none'>;
 
-/** What keeps a pair from its path today. */
-const OWN_TUNNEL = 'a candidate inside the networks of the tunnel is checked through the tunnel';
-const STREAMS = 'packets of a session do not pass over a stream';
-
-const PAIRS: readonly (readonly [a: Nat, b: Nat, path: RegExp, todo?: string])[] = [
+const PAIRS: readonly (readonly [a: Nat, b: Nat, path: RegExp])[] = [
   ['fullCone', 'fullCone', /^direct/],
   ['fullCone', 'portRestricted', /^direct/],
   ['fullCone', 'symmetric', /^direct/],
   ['portRestricted', 'portRestricted', /^direct/],
-  ['portRestricted', 'symmetric', /^relayed/, OWN_TUNNEL],
-  ['symmetric', 'symmetric', /^relayed/, OWN_TUNNEL],
-  ['udpBlocked', 'fullCone', /^relayed/, STREAMS],
-  ['udpBlocked', 'symmetric', /^relayed/, STREAMS],
-  ['udpBlocked', 'udpBlocked', /^relayed/, STREAMS],
-  ['only443ViaProxy', 'portRestricted', /^relayed/, STREAMS],
-  ['only443ViaProxy', 'symmetric', /^relayed/, STREAMS],
-  ['only443ViaProxy', 'udpBlocked', /^relayed/, STREAMS],
-  ['only443ViaProxy', 'only443ViaProxy', /^relayed/, STREAMS],
+  ['portRestricted', 'symmetric', /^relayed/],
+  ['symmetric', 'symmetric', /^relayed/],
+  ['udpBlocked', 'fullCone', /^relayed/],
+  ['udpBlocked', 'symmetric', /^relayed/],
+  ['udpBlocked', 'udpBlocked', /^relayed/],
+  ['only443ViaProxy', 'portRestricted', /^relayed/],
+  ['only443ViaProxy', 'symmetric', /^relayed/],
+  ['only443ViaProxy', 'udpBlocked', /^relayed/],
+  ['only443ViaProxy', 'only443ViaProxy', /^relayed/],
 ];
 
 await t.test('two sites meet, whatever NATs are before them', { skip }, async (t) => {
@@ -36,8 +32,8 @@ await t.test('two sites meet, whatever NATs are before them', { skip }, async (t
     proxy: true,
   });
   const rows: PathRow[] = [];
-  for (const [a, b, expected, todo = false] of PAIRS) {
-    await t.test(`${a} and ${b}`, { todo }, async (t) => {
+  for (const [a, b, expected] of PAIRS) {
+    await t.test(`${a} and ${b}`, async (t) => {
       await sites.stopAndForget();
       await sites.internet.changeNat('a', a);
       await sites.internet.changeNat('b', b);
@@ -48,7 +44,7 @@ await t.test('two sites meet, whatever NATs are before them', { skip }, async (t
         ms = await sites.meet(30_000);
         await sites.usesPath(expected, 10_000);
       } finally {
-        path = await sites.pathOf('a');
+        path = await sites.pathOf('a').catch(() => 'none');
         rows.push({ a, b, path, seconds: ms / 1000 });
       }
       t.match(path, expected);
@@ -59,7 +55,7 @@ await t.test('two sites meet, whatever NATs are before them', { skip }, async (t
 
 await t.test(
   'a site that can be reached takes a stream where UDP is blocked',
-  { skip, todo: STREAMS },
+  { skip },
   async (t) => {
     const sites = await PathSites.create(t, 'path-str', {
       nats: { a: 'udpBlocked', b: 'none' },
@@ -69,7 +65,7 @@ await t.test(
     await sites.start();
     const ms = await sites.meet(30_000);
     await sites.usesPath(/^stream/, 10_000);
-    const path = await sites.pathOf('a');
+    const path = await sites.pathOf('a').catch(() => 'none');
     printPaths(t, [{ a: 'udpBlocked', b: 'none', path, seconds: ms / 1000 }]);
   },
 );
