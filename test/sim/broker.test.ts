@@ -71,6 +71,15 @@ await t.test(
   },
 );
 
+await t.test('a device that doubts its connection knows within 2 s', async (t) => {
+  const { timeline, broker, a, b } = scene();
+  broker.partition('a');
+  a.channel.checkConnection();
+  b.channel.checkConnection();
+  timeline.run(2_000);
+  t.same([a.heard, b.heard], [['disconnected'], []]);
+});
+
 await t.test('a broker that stops comes back with what it retained', async (t) => {
   const { timeline, broker, a, b } = scene();
   a.say('a/kept', '1', { retain: true });

@@ -16,6 +16,7 @@ const NOTICE: Millis = 90_000;
 /** A device tries again at the latest this long after the broker is there again. */
 const LONGEST_RETRY: Millis = 10_000;
 const WILL_DELAY: Millis = 10_000;
+const CHECK: Millis = 2_000;
 /** What waits for a device that is away; the oldest is dropped. */
 const MOST_QUEUED = 1_000;
 
@@ -239,6 +240,16 @@ export class Channel implements ControlChannel {
   }
 
   checkConnection(): void {}
+
+  /** Finds out within 2 s whether a partition is in between. */
+  checkConnection(): void {
+    const checked = this.#connection;
+    this.#broker.timeline.in(CHECK, () => {
+      const options = this.#options;
+      if (options === undefined || this.#broker.isReachable(options.clientId)) return;
+      checked?.fail('no answer');
+    });
+  }
 
   async close(): Promise<void> {
     this.#leave('closed');
