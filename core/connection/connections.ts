@@ -1,5 +1,6 @@
 import type { RelayConfiguration } from '../config/configuration.ts';
 import type { ReceivedDatagram } from '../fastpath/packet-path.ts';
+import { streamOfDescriptor } from '../fastpath/path.ts';
 import type { BaseId, ValidPair } from '../ice/agent.ts';
 import type { Candidate } from '../ice/candidate.ts';
 import { ipFamily, type IpAddress } from '../net/ip-address.ts';
@@ -249,6 +250,8 @@ export class Connections {
   /** Takes what is STUN's or a relay's; returns what is left for WireGuard, unwrapped. */
   handleDatagram(datagram: ReceivedDatagram, now: Instant): TunnelDatagram | undefined {
     const { payload, from, path } = datagram;
+    const stream = streamOfDescriptor(path.fd);
+    if (stream !== undefined) return this.#handleStreamed(stream, payload, from, now);
     const relay = this.#relays.at(from);
     if (relay !== undefined) {
       if (isChannelData(payload)) return this.#handleChannelData(relay, payload, now);
@@ -268,7 +271,10 @@ export class Connections {
     return this.#handleInner(payload, { from, base: this.#local.baseOf(path.local), route }, now);
   }
 
-  /** Takes the events of streams; returns the datagrams in them that are WireGuard's. */
+  /**
+   * Takes the events of streams. Returns the datagrams in them that are not STUN, all of one stream and as
+   * they came: the packet path takes those of its sessions and gives the others to `handleDatagram`.
+   */
   handleStream(event: StreamEvent, now: Instant): readonly TunnelDatagram[] {
     this.#lastNow = now;
     const relay = this.#relays.of(event.stream);
@@ -440,20 +446,33 @@ export class Connections {
 
   #handleRelayStream(relay: Relay, event: StreamEvent, now: Instant): readonly TunnelDatagram[] {
     const inner: TunnelDatagram[] = [];
+    const { address } = relay;
+    if (address === undefined) return inner;
+    const route: Route = { remote: address, stream: event.stream };
     if (event.type === 'opened') relay.handleOpened(now);
     if (event.type === 'closed') relay.handleClosed(event.why, now);
     if (event.type === 'data') {
       for (const message of relay.takeFrames(event.bytes, now)) {
-        if (isChannelData(message)) {
-          const datagram = this.#handleChannelData(relay, message, now);
-          if (datagram !== undefined) inner.push(datagram);
-        } else {
-          relay.handleMessage(message, now);
-        }
+        const data = decodeChannelData(message);
+        if (data === undefined) relay.handleMessage(message, now);
+        else if (isStun(data.payload)) this.#handleChannelData(relay, message, now);
+        else inner.push({ payload: message, from: address, route });
       }
     }
     this.#settleRelays(now);
     return inner;
+  }
+
+  /** A datagram of a stream that belongs to no session. */
+  #handleStreamed(
+    stream: StreamId,
+    payload: Uint8Array,
+    from: SocketAddress,
+    now: Instant,
+  ): TunnelDatagram | undefined {
+    const relay = this.#relays.of(stream);
+    if (relay !== undefined) return this.#handleChannelData(relay, payload, now);
+    return { payload, from, route: { remote: from, stream } };
   }
 
   #handleOpened(id: StreamId, now: Instant): void {

@@ -87,9 +87,9 @@ export class Paths {
       this.#deviceName = own.name;
       this.readAddresses();
     }
-    const { listenPort, protocol, proxy } = streams;
+    const { listenPort, publicPort: port = listenPort, protocol, proxy } = streams;
     this.#commands.push({ type: 'listen-streams', port: listenPort });
-    const listener = listenPort === 0 ? undefined : { port: listenPort, protocol };
+    const listener = listenPort === 0 ? undefined : { port, protocol };
     this.#connections.setStreams(listener, proxy, now);
     this.#connections.setRelays(relays, now);
   }

@@ -317,11 +317,7 @@ export class UserspacePlane {
     for (let worked = false; ; worked = true) {
       const datagram = this.#packets.pollDatagram();
       if (datagram === undefined) return worked;
-      const isStream = streamOfDescriptor(datagram.path.fd) !== undefined;
-      // What a stream delivered was told apart already.
-      const inner = isStream
-        ? { ...datagram, route: routeOf(datagram.path) }
-        : this.#finder.handleDatagram(datagram, now);
+      const inner = this.#finder.handleDatagram(datagram, now);
       if (inner !== undefined) this.#handleHandshake(inner, now);
     }
   }
