@@ -239,8 +239,6 @@ export class Channel implements ControlChannel {
     else if (publication.retain) this.#waiting.set(publication.topic, publication);
   }
 
-  checkConnection(): void {}
-
   /** Finds out within 2 s whether a partition is in between. */
   checkConnection(): void {
     const checked = this.#connection;
