@@ -76,6 +76,8 @@ export interface RelayConfiguration {
 export interface StreamsConfiguration {
   /** TCP port on which peers may reach us by TCP, TLS or WebSocket; 0 is off. */
   readonly listenPort: number;
+  /** The port that peers are told in its place, which a firewall redirects to it. */
+  readonly publicPort?: number;
   /** How peers are told to speak with that port; it understands all of them. */
   readonly protocol: StreamProtocol;
   /** `http://[user:password@]host:port`: streams are dialled through it. Secret where it has a password. */
@@ -164,6 +166,12 @@ const streamsSchema = v.strictObject({
     v.optional(wholeNumber(0, 65_535), DEFAULTS.streamListenPort),
     v.description(
       'TCP port for peers that UDP does not reach, by TCP, TLS or WebSocket; 0 is off.',
+    ),
+  ),
+  publicPort: v.exactOptional(
+    v.pipe(
+      wholeNumber(1, 65_535),
+      v.description('Port that peers are told, where a firewall redirects it to listenPort.'),
     ),
   ),
   protocol: v.pipe(

@@ -110,9 +110,9 @@ await t.test('each wrong value is refused with its path', async (t) => {
       'peers[0].endpoint: must be address:port, [address]:port or name:port',
     ],
     [
-      'culvert peer',
-      (d) => (d.peers[0].kind = 'culvert'),
-      'peers[0].endpoint: is missing: a culvert peer needs an endpoint',
+      'streams of no port',
+      (d) => (d.streams = { listenPort: 8443, publicPort: 0 }),
+      'streams.publicPort: must be a whole number from 1 to 65535',
     ],
     [
       'kind',
