@@ -17,6 +17,7 @@ import {
 import { instantAt, type Instant } from '../../../core/sansio/instant.ts';
 import { decodeStun } from '../../../core/stun/message.ts';
 import { createNobleCrypto } from '../../../plugins/crypto-noble/index.ts';
+import { createNodeCrypto } from '../../../plugins/crypto-node/index.ts';
 import { SeededRandom } from '../../sim/seeded-random.ts';
 import { SimulatedTunnel, type Tunnel, type TunnelMessage } from './tunnels.ts';
 
@@ -25,7 +26,7 @@ import { SimulatedTunnel, type Tunnel, type TunnelMessage } from './tunnels.ts';
  * stream that the left side dials. Each path delays, loses and blocks for itself, in each direction.
  */
 
-export const crypto = createNobleCrypto();
+export const crypto = createNodeCrypto(createNobleCrypto());
 
 export type PathName = 'direct' | 'relayed' | 'stream';
 export type SideName = 'left' | 'right';
@@ -39,7 +40,7 @@ export interface Way {
   isBlocked: boolean;
 }
 
-export type Message = { type: 'stun'; payload: Uint8Array } | { type: 'data' } | TunnelMessage;
+export type Message = { readonly type: 'stun'; readonly payload: Uint8Array } | TunnelMessage;
 
 interface Flying {
   readonly at: Instant;
@@ -146,13 +147,11 @@ export class Side {
       if (decoded.ok) connection.handleStun({ message: decoded.value, base, from }, now);
     } else {
       const elsewhere = !isSamePair({ base, remote: from }, connection.selected);
-      const hasSession = this.tunnel.hasSession;
-      if (message.type === 'data') {
-        if (hasSession) this.received.push({ at: this.bench.now, path: pathOf(from, to) });
-      } else {
-        this.tunnel.receive(message, from, now);
-      }
-      if (hasSession && (message.type === 'data' || message.type === 'confirm')) {
+      this.tunnel.receive(message, from, now);
+      const isTransport = message.type === 'data' || message.type === 'confirm';
+      if (isTransport && this.tunnel.hasSession) {
+        if (message.type === 'data')
+          this.received.push({ at: this.bench.now, path: pathOf(from, to) });
         connection.handleTransport({ sent: false, received: true, elsewhere }, now);
       }
     }
@@ -270,6 +269,7 @@ export class Bench {
   signalDelay = 100;
   /** Called before each step; for changes in the middle of things. */
   filter: (from: Side, message: Message) => boolean = () => true;
+  readonly #sides: readonly Side[];
   #flying: Flying[] = [];
 
   constructor(options: BenchOptions = {}) {
@@ -281,6 +281,7 @@ export class Bench {
     this.ways = { left: ways(), right: ways() };
     this.left = new Side('left', this);
     this.right = new Side('right', this);
+    this.#sides = [this.left, this.right];
     for (const path of options.paths ?? ['direct', 'relayed']) {
       this.left.open(path);
       this.right.open(path);
@@ -289,7 +290,7 @@ export class Bench {
 
   /** Each side gets what the other one signals. */
   introduce(): void {
-    for (const side of [this.left, this.right]) this.#tell(side);
+    for (const side of this.#sides) this.#tell(side);
   }
 
   block(path: PathName, from: SideName | 'both' = 'both', isBlocked = true): void {
@@ -315,7 +316,8 @@ export class Bench {
     const end = this.now + ms;
     let idleSteps = 0;
     for (;;) {
-      const next = Math.min(...this.#flying.map(({ at }) => at), this.#nextDue());
+      let next = this.#nextDue();
+      for (const { at } of this.#flying) next = Math.min(next, at);
       if (next > end) break;
       if (next < this.now) throw new Error(`a deadline in the past: ${next} < ${this.now}`);
       idleSteps = next === this.now ? idleSteps + 1 : 0;
@@ -330,7 +332,7 @@ export class Bench {
     const arrived = this.#flying.filter(({ at }) => at <= this.now);
     if (arrived.length > 0) this.#flying = this.#flying.filter(({ at }) => at > this.now);
     for (const datagram of arrived) {
-      for (const side of [this.left, this.right]) {
+      for (const side of this.#sides) {
         if (side.isAsleep) continue;
         for (const [base, address] of side.sockets) {
           if (address === datagram.to) side.receive(base, datagram);
@@ -341,7 +343,7 @@ export class Bench {
       const signal = this.signals.shift();
       if (signal !== undefined) this.#tell(signal.from);
     }
-    for (const side of [this.left, this.right]) {
+    for (const side of this.#sides) {
       if (side.isAsleep) continue;
       if (side.nextPacketAt <= this.now) {
         side.nextPacketAt += side.packetInterval;
@@ -355,11 +357,11 @@ export class Bench {
   }
 
   #nextDue(): number {
-    const awake = [this.left, this.right].filter(({ isAsleep }) => !isAsleep);
-    return Math.min(
-      this.signals[0]?.at ?? Infinity,
-      ...awake.flatMap((side) => [side.deadline(), side.nextPacketAt]),
-    );
+    let due = this.signals[0]?.at ?? Infinity;
+    for (const side of this.#sides) {
+      if (!side.isAsleep) due = Math.min(due, side.deadline(), side.nextPacketAt);
+    }
+    return due;
   }
 
   #tell(side: Side): void {

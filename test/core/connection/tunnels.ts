@@ -11,6 +11,7 @@ export type TunnelMessage =
   | { readonly type: 'wireguard'; readonly payload: Uint8Array }
   /** The first message under new keys; `index` is the receiver's. */
   | { readonly type: 'confirm'; readonly index: number }
+  | { readonly type: 'data' }
   | { readonly type: 'initiation' }
   | { readonly type: 'response' };
 
@@ -26,9 +27,10 @@ export interface Tunnel {
   pollOutcome(): 'session' | ConnectionFailure | undefined;
 }
 
-/** Two messages and a confirmation, repeated each 5 s for 15 s; sessions last for ever. */
+/** Two messages, repeated each 5 s for 15 s, and a confirmation or data; sessions last for ever. */
 export class SimulatedTunnel implements Tunnel {
   hasSession = false;
+  #hasResponded = false;
   #until: number | undefined;
   #nextAt = Infinity;
   readonly #out: TunnelMessage[] = [];
@@ -47,6 +49,7 @@ export class SimulatedTunnel implements Tunnel {
   receive(message: TunnelMessage): void {
     switch (message.type) {
       case 'initiation':
+        this.#hasResponded = true;
         this.#out.push({ type: 'response' });
         return;
       case 'response':
@@ -54,7 +57,9 @@ export class SimulatedTunnel implements Tunnel {
         this.#out.push({ type: 'confirm', index: 0 });
         return this.#complete();
       case 'confirm':
-        return this.#complete();
+      case 'data':
+        if (this.#hasResponded) this.#complete();
+        return;
       case 'wireguard':
         return;
     }
@@ -89,6 +94,7 @@ export class SimulatedTunnel implements Tunnel {
 
   #complete(): void {
     this.hasSession = true;
+    this.#hasResponded = false;
     this.#until = undefined;
     this.#nextAt = Infinity;
     this.#outcomes.push('session');
