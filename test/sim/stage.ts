@@ -28,6 +28,7 @@ export class Stage {
   readonly relays: readonly { readonly host: Host; readonly server: TurnServer }[];
   /** Tells everybody's address, and relays nothing. */
   readonly mirror: TurnServer;
+  readonly #mirrorHost: Host;
   readonly sides: Readonly<Record<SideName, Side>>;
 
   constructor(scenario: Scenario, arenas: Arenas) {
@@ -42,8 +43,8 @@ export class Stage {
       if (state === 'dead') server.stop();
       return { host, server };
     });
-    const mirror = this.world.host('mirror', internet, { families: [4, 6] });
-    this.mirror = new TurnServer({ host: mirror, random, crypto, users: new Map() });
+    this.#mirrorHost = this.world.host('mirror', internet, { families: [4, 6] });
+    this.mirror = new TurnServer({ host: this.#mirrorHost, random, crypto, users: new Map() });
     const { seed, loss, bursts } = scenario;
     const wan = { loss: loss / 2, bursts };
     const carrier = (): ReturnType<World['network']> => this.world.network({ behind: 'cgnat' });
@@ -158,7 +159,8 @@ export class Stage {
 
   /** Everything between the two but what goes by relays is dropped, somewhere in the Internet. */
   #blockDirect(ms: number): void {
-    const relays = new Set(this.relays.flatMap(({ host }) => host.addresses));
+    const hosts = [this.#mirrorHost, ...this.relays.map(({ host }) => host)];
+    const relays = new Set(hosts.flatMap(({ addresses }) => addresses));
     const lift = this.world.internet.block(
       ({ from, to }) => !relays.has(socketAddressIp(from)) && !relays.has(socketAddressIp(to)),
     );
