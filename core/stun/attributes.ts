@@ -39,6 +39,8 @@ export interface StunAttributes {
   readonly requestedTransport?: number;
   readonly requestedAddressFamily?: 4 | 6;
   readonly additionalAddressFamily?: 4 | 6;
+  /** The same by the number of the draft, which coturn knows (up to 4.6, and later ones beside the RFC's). */
+  readonly draftAdditionalAddressFamily?: 4 | 6;
   readonly addressErrorCode?: {
     readonly family: 4 | 6;
     readonly code: number;
@@ -227,6 +229,8 @@ const ATTRIBUTES: readonly Attribute[] = [
   list('xorRelayedAddresses', 0x0016, XOR_ADDRESS),
   one('requestedAddressFamily', 0x0017, FAMILY),
   one('additionalAddressFamily', 0x8000, FAMILY),
+  // draft-martinsen-tram-ssoda.
+  one('draftAdditionalAddressFamily', 0x8032, FAMILY),
   one('addressErrorCode', 0x8001, ADDRESS_ERROR_CODE),
   one('requestedTransport', 0x0019, UINT8),
   one('dontFragment', 0x001a, FLAG),

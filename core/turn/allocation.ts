@@ -276,7 +276,7 @@ export class Allocation {
     this.#requests.renewCredentials(now);
     const attributes: StunAttributes = {
       requestedTransport: REQUESTED_TRANSPORT_UDP,
-      ...(this.#isDualStack && { additionalAddressFamily: 6 }),
+      ...(this.#isDualStack && { additionalAddressFamily: 6, draftAdditionalAddressFamily: 6 }),
     };
     this.#requests.send({ purpose: 'allocate', method: 'allocate', attributes }, now);
   }

@@ -18,6 +18,13 @@ const ALICE = { type: 'long-term', username: 'alice', password: 'secret' } as co
 const USER = '--user=alice:secret';
 const crypto = createNobleCrypto();
 
+await t.test('a relay with both families gives an address of each', present, async (t) => {
+  const server = await start(t, [USER, '--relay-ip=::1']);
+  const client = await open(t, server, 'udp');
+  const { relayed } = await client.event('allocated');
+  t.match(relayed, [/^127\.0\.0\.1:/, /^\[::1\]:/]);
+});
+
 for (const carrier of CARRIERS) {
   await t.test(
     `over ${carrier}: data pass both ways between two allocations, and a plain socket`,

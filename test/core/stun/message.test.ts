@@ -60,6 +60,7 @@ const anyAttributes: fc.Arbitrary<StunAttributes> = fc.record(
     requestedTransport: fc.nat(255),
     requestedAddressFamily: anyFamily,
     additionalAddressFamily: anyFamily,
+    draftAdditionalAddressFamily: anyFamily,
     addressErrorCode: fc
       .tuple(anyError, anyFamily)
       .map(([error, family]) => ({ family, ...error })),
@@ -179,6 +180,7 @@ await t.test('attributes have the numbers and forms of the RFCs', (t) => {
     [{ priority: 0xffff_ffff }, '00240004ffffffff'],
     [{ useCandidate: true }, '00250000'],
     [{ additionalAddressFamily: 6 }, '8000000402000000'],
+    [{ draftAdditionalAddressFamily: 6 }, '8032000402000000'],
     [{ addressErrorCode: { family: 6, code: 440, reason: '' } }, '8001000402000428'],
     [{ software: 'culvert' }, '8022000763756c7665727400'],
     [{ alternateServer: '192.0.2.1:3478' as SocketAddress }, '8023000800010d96c0000201'],

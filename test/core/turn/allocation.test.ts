@@ -36,6 +36,7 @@ await t.test(
       software: 'culvert',
       requestedTransport: 17,
       additionalAddressFamily: 6,
+      draftAdditionalAddressFamily: 6,
     });
     t.notOk(first?.hasIntegrity);
     t.match(second?.attributes, { username: 'alice', realm: 'relay.test', nonce: 'nonce-1' });
