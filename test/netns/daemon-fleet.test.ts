@@ -76,6 +76,10 @@ class Scene {
     this.#broker?.signal('SIGSTOP');
   }
 
+  thawBroker(): void {
+    this.#broker?.signal('SIGCONT');
+  }
+
   /** `own` completes the bootstrap. */
   startDevice(own: object = {}): Running {
     const file = join(this.sites.directory, 'bootstrap.json');
@@ -265,6 +269,21 @@ await t.test('a device of a fleet', { skip }, async (t) => {
       20_000,
     );
     await sites.ping(t, 'a', b.ipv4);
+  });
+
+  await t.test('leaves a broker that is silent after a change of the network', async (t) => {
+    await eventually(() => a.daemon.status(), isConnected, 20_000);
+    scene.freezeBroker();
+    await sites.lab.ip('a', 'address add 10.9.0.111/24 dev to-b');
+    await eventually(
+      () => a.daemon.status(),
+      ({ fleet }) => fleet?.broker === undefined,
+      3_500,
+    );
+    t.match(running.lines.join('\n'), 'the broker fell silent');
+    scene.thawBroker();
+    await eventually(() => a.daemon.status(), isConnected, 5_000);
+    await sites.lab.ip('a', 'address del 10.9.0.111/24 dev to-b');
   });
 
   await t.test('says goodbye when it is stopped', async (t) => {
