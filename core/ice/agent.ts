@@ -499,5 +499,6 @@ function waiting(triedUntil: Instant): WaitingState {
 }
 
 function isAlive(pair: Pair, now: Instant): boolean {
-  return heardAt(pair) > now - WITHDRAWN_LIFETIME;
+  // Compared as the deadline is computed: a difference of fractions may round to less.
+  return heardAt(pair) + WITHDRAWN_LIFETIME > now;
 }

@@ -1,5 +1,5 @@
 import type { Deadline } from '../sansio/agent.ts';
-import { after, elapsed, type Instant } from '../sansio/instant.ts';
+import { after, type Instant } from '../sansio/instant.ts';
 import { randomBytes, type Random } from '../sansio/random.ts';
 import { transactionKey } from '../stun/transaction.ts';
 import { encodeCheck, type BindingContext } from './binding.ts';
@@ -81,7 +81,8 @@ export class Checks {
 
   expire(now: Instant): void {
     for (const [key, check] of this.#awaited) {
-      if (elapsed(check.sentAt, now) < TRANSACTION_LIFETIME) return;
+      // Compared as the deadline is computed: a difference of fractions may round to less.
+      if (after(check.sentAt, TRANSACTION_LIFETIME) > now) return;
       this.#awaited.delete(key);
     }
   }
