@@ -1,5 +1,5 @@
 /**
- * Preloaded into a daemon with `node --import`: after SIGUSR2, receiving a batch of datagrams throws, as
+ * Preloaded into a daemon with `node --import`: after SIGWINCH, receiving a batch of datagrams throws, as
  * an invariant that breaks in the middle of the packet path does.
  */
 import process from 'node:process';
@@ -11,7 +11,7 @@ process.dlopen = (module, ...parameters) => {
   const { receiveBatch } = module.exports;
   if (receiveBatch === undefined) return;
   let isBroken = false;
-  process.on('SIGUSR2', () => {
+  process.on('SIGWINCH', () => {
     isBroken = true;
   });
   module.exports.receiveBatch = (...batch) => {

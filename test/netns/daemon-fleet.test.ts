@@ -358,7 +358,7 @@ await t.test(
     const { code } = await sites.lab.exec('a', ['wg', 'set', a.device, ...set]);
     t.equal(code, 0);
 
-    running.signal('SIGUSR2');
+    running.signal('SIGWINCH');
     sites.lab.spawn('b', ['ping', '-i', '0.1', '-c', '50', a.ipv4]);
     t.equal(await running.ended, 70, 'the supervisor is told');
     const file = `${a.daemon.socket}.flight-record.json`;
