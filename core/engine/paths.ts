@@ -1,3 +1,4 @@
+import type { ConnectionFailure } from '../connection/connection.ts';
 import type { Configuration, PeerConfiguration } from '../config/configuration.ts';
 import type { Connections, TunnelDatagram } from '../connection/connections.ts';
 import type { ConnectionsEvent } from '../connection/event.ts';
@@ -310,10 +311,12 @@ export class Paths {
     if (this.#plane.peerStatus(index)?.hasSession === true) this.#reportPath(peer, now);
   }
 
-  #handleFailed(index: number, cause: string): void {
+  #handleFailed(index: number, why: ConnectionFailure): void {
     const peer = this.#peers.get(index);
     if (peer === undefined) return;
     this.#plane.dropStaged(index);
+    // The side that was called began its attempt later, and its WireGuard has not given up yet.
+    const cause = why === 'no-session' ? (this.#plane.peerStatus(index)?.suspicion ?? why) : why;
     this.#events.push({ type: 'connection-failed', peer: peer.id, cause });
   }
 

@@ -76,6 +76,8 @@ export interface PeerStatus {
   readonly lastHandshakeUnixMs?: number;
   readonly hasSession: boolean;
   readonly isHandshaking: boolean;
+  /** What the attempt under way would report if it ended now, once there is more to say than silence. */
+  readonly suspicion?: Exclude<HandshakeFailure, 'no-response'>;
 }
 
 /** Why a message to a tunnel was dropped. */
@@ -373,13 +375,16 @@ export class Tunnel {
   }
 
   status(): PeerStatus {
+    const attempt = this.#attempt;
+    const failure = attempt.type === 'initiated' ? attempt.failure : 'no-response';
     return {
       ...(this.#endpoint !== undefined && { endpoint: this.#endpoint }),
       ...(this.#lastHandshakeUnixMs !== undefined && {
         lastHandshakeUnixMs: this.#lastHandshakeUnixMs,
       }),
       hasSession: this.#sessions.current !== undefined,
-      isHandshaking: this.#attempt.type !== 'none',
+      isHandshaking: attempt.type !== 'none',
+      ...(failure !== 'no-response' && { suspicion: failure }),
     };
   }
 

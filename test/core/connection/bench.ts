@@ -205,6 +205,9 @@ export class Side {
     );
   }
 
+  /** What is told of the failures: WireGuard may know more than the connection. */
+  readonly causes: ConnectionFailure[] = [];
+
   get failures(): readonly { readonly at: Instant; readonly why: ConnectionFailure }[] {
     return this.eventsOf('failed').map(({ at, why }) => ({ at, why }));
   }
@@ -229,6 +232,8 @@ export class Side {
         if (bench.hasBroker) bench.signals.push({ at: bench.now + bench.signalDelay, from: this });
         return;
       case 'failed':
+        this.causes.push(event.why === 'no-session' ? (tunnel.suspicion ?? event.why) : event.why);
+        return;
       case 'streams-wanted':
         return;
     }
@@ -267,8 +272,8 @@ export class Bench {
   readonly signals: { readonly at: number; readonly from: Side }[] = [];
   hasBroker = true;
   signalDelay = 100;
-  /** Called before each step; for changes in the middle of things. */
-  filter: (from: Side, message: Message) => boolean = () => true;
+  /** What becomes of a message beside what its way does to it: it is delayed by this much, or lost. */
+  fate: (from: Side, message: Message) => number | undefined = () => 0;
   readonly #sides: readonly Side[];
   #flying: Flying[] = [];
 
@@ -305,9 +310,10 @@ export class Bench {
 
   transmit(side: Side, { from, to, message }: Omit<Flying, 'at'>): void {
     const way = this.ways[side.name][pathOf(from, to)];
-    const isLost = way.loss > 0 && this.random.fraction() < way.loss;
-    if (way.isBlocked || isLost || !this.filter(side, message)) return;
-    const delay = way.delay + (way.jitter > 0 ? this.random.fraction() * way.jitter : 0);
+    const isLost = way.isBlocked || (way.loss > 0 && this.random.fraction() < way.loss);
+    const held = this.fate(side, message);
+    if (isLost || held === undefined) return;
+    const delay = held + way.delay + (way.jitter > 0 ? this.random.fraction() * way.jitter : 0);
     this.#flying.push({ at: instantAt(this.now + delay), from, to, message });
   }
 

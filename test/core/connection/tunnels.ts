@@ -18,6 +18,8 @@ export type TunnelMessage =
 /** What makes sessions over a connection. */
 export interface Tunnel {
   readonly hasSession: boolean;
+  /** What is known of why there is no session. */
+  readonly suspicion: ConnectionFailure | undefined;
   setRemote(remote: SocketAddress | undefined, now: Instant): void;
   request(now: Instant): void;
   receive(message: TunnelMessage, from: SocketAddress, now: Instant): void;
@@ -30,6 +32,7 @@ export interface Tunnel {
 /** Two messages, repeated each 5 s for 15 s, and a confirmation or data; sessions last for ever. */
 export class SimulatedTunnel implements Tunnel {
   hasSession = false;
+  readonly suspicion = undefined;
   #hasResponded = false;
   #until: number | undefined;
   #nextAt = Infinity;
@@ -114,7 +117,7 @@ export class WireguardTunnel implements Tunnel {
     options: {
       readonly privateKey: Uint8Array;
       readonly peerKey: Uint8Array;
-      readonly presharedKey?: Uint8Array;
+      readonly presharedKey: Uint8Array;
       readonly seed: number;
     },
     now: Instant,
@@ -131,21 +134,22 @@ export class WireguardTunnel implements Tunnel {
       },
       now,
     );
-    const outcome = this.wireguard.setPeer(
-      PEER,
-      {
-        publicKey: peerKey,
-        persistentKeepalive: 0,
-        rekeyAttemptTime: ICE_REKEY_ATTEMPT_TIME,
-        ...(presharedKey && { presharedKey }),
-      },
-      now,
-    );
+    this.setPeer(peerKey, presharedKey, now);
+  }
+
+  setPeer(publicKey: Uint8Array, presharedKey: Uint8Array, now: Instant): void {
+    const rekeyAttemptTime = ICE_REKEY_ATTEMPT_TIME;
+    const settings = { publicKey, presharedKey, persistentKeepalive: 0, rekeyAttemptTime };
+    const outcome = this.wireguard.setPeer(PEER, settings, now);
     if (!outcome.ok) throw new Error(outcome.why);
   }
 
   get hasSession(): boolean {
     return this.wireguard.peerStatus(PEER)?.hasSession === true;
+  }
+
+  get suspicion(): ConnectionFailure | undefined {
+    return this.wireguard.peerStatus(PEER)?.suspicion;
   }
 
   setRemote(remote: SocketAddress | undefined, now: Instant): void {
