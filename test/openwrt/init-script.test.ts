@@ -116,6 +116,12 @@ await t.test('an upgrade is a restart to the peers, a stop is not', async (t) =>
     run(t, 'stop', { uci: options({ enabled: '1' }), pids: ['17'], env }).calls;
   t.equal(stop({ PKG_UPGRADE: '1' })[0], 'procd_send_signal culvert * USR2');
   t.equal(stop({})[0], 'procd_kill culvert', 'procd says TERM, which is: we leave');
+  const started = (env: Record<string, string>, pids: string[]) =>
+    run(t, 'start', { uci: options({ enabled: '1' }), pids, env }).calls[0];
+  const upgrade = { PKG_UPGRADE: '1' };
+  t.equal(started(upgrade, ['17']), 'procd_send_signal culvert * USR2', 'apk does not stop it');
+  t.equal(started(upgrade, []), 'procd_open_instance', 'opkg did');
+  t.equal(started({}, ['17']), 'procd_open_instance');
 });
 
 await t.test('a drained daemon is not started anew, one that was not drained stays', async (t) => {
