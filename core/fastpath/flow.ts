@@ -30,6 +30,23 @@ export interface Flow {
   readonly isFragment: boolean;
 }
 
+/**
+ * What is changed in the packets of a flow, and whose facts `PacketPath.pollFlowFacts` tells. Checksums
+ * follow, the time to live stays. Of fragments that are not the first only the addresses can change.
+ */
+export interface Rewrite {
+  /** In the family of the flow. */
+  readonly source?: Uint8Array;
+  readonly destination?: Uint8Array;
+  /** A port where the flow has ports, or the identifier of an ICMP echo. */
+  readonly sourcePort?: number;
+  readonly destinationPort?: number;
+  /** A number below MOST_REWRITE_SESSIONS, or none: then there are no facts. */
+  readonly session?: number;
+  /** Told with the facts. */
+  readonly isReply?: boolean;
+}
+
 export type Refusal = 'administratively-prohibited' | 'host-unreachable';
 
 /** What becomes of the packets of a flow. */
