@@ -19,6 +19,7 @@ const NEEDED = [
   'wireguard-tools',
   'nftables',
   'mosquitto',
+  'coturn',
   'openssl',
   'gcc',
   'libc6-dev',
@@ -40,7 +41,11 @@ step(process.execPath, 'openwrt/build/build.mjs');
 
 const { build } = await import('esbuild');
 await build({
-  entryPoints: { bench: 'test/bench/bench.ts', micro: 'test/bench/micro/main.ts' },
+  entryPoints: {
+    bench: 'test/bench/bench.ts',
+    micro: 'test/bench/micro/main.ts',
+    relay: 'test/bench/relay/main.ts',
+  },
   outdir: 'dist/bench',
   outExtension: { '.js': '.mjs' },
   bundle: true,

@@ -35,23 +35,47 @@ export async function tcp(
 const SMALL_PAYLOAD = 64;
 const IPV4_AND_UDP_HEADERS = 28;
 
-/**
- * Sends UDP datagrams of 64 bytes as fast as iperf3 can; returns how many a second arrived. They are
- * counted by a rule in the far end's input hook, as iperf3 itself cannot read that fast.
- */
+/** Sends UDP datagrams of 64 bytes as fast as iperf3 can; returns how many a second arrived. */
 export async function smallDatagrams(route: Route, seconds: number): Promise<number> {
+  const bytes = await udp(route, seconds, SMALL_PAYLOAD, '0');
+  return bytes / SMALL_PAYLOAD;
+}
+
+/** Sends UDP datagrams that carry `length` bytes at a rate; returns how many Gbit/s of it arrived. */
+export async function fullDatagrams(
+  route: Route,
+  options: {
+    readonly seconds: number;
+    readonly gigabitsPerSecond: number;
+    readonly length: number;
+  },
+): Promise<number> {
+  const { seconds, gigabitsPerSecond, length } = options;
+  const bytes = await udp(route, seconds, length, String(Math.round(gigabitsPerSecond * 1e9)));
+  return (bytes * 8) / 1e9;
+}
+
+/**
+ * Returns how many bytes a second arrived in UDP datagrams. They are counted by a rule in the far end's
+ * input hook, as iperf3 itself cannot read that fast.
+ */
+async function udp(
+  route: Route,
+  seconds: number,
+  length: number,
+  bitrate: string,
+): Promise<number> {
   const { lab, to } = route;
   await nft(lab, to, `add table ip ${TABLE}`);
   try {
     await nft(lab, to, `add chain ip ${TABLE} input { type filter hook input priority 0; }`);
     await nft(lab, to, `add rule ip ${TABLE} input udp dport ${IPERF_PORT} counter`);
-    const small = ['--udp', '--length', String(SMALL_PAYLOAD), '--bitrate', '0'];
-    const { sum_received: received } = await iperf(route, seconds, small);
+    const options = ['--udp', '--length', String(length), '--bitrate', bitrate];
+    const { sum_received: received } = await iperf(route, seconds, options);
     const listed = await nft(lab, to, `list chain ip ${TABLE} input`);
     const [, packets, bytes] = /counter packets (\d+) bytes (\d+)/.exec(listed) ?? [];
     // A packet may be a train of datagrams that share one header.
-    const payload = Number(bytes) - IPV4_AND_UDP_HEADERS * Number(packets);
-    return payload / SMALL_PAYLOAD / received.seconds;
+    return (Number(bytes) - IPV4_AND_UDP_HEADERS * Number(packets)) / received.seconds;
   } finally {
     await nft(lab, to, `delete table ip ${TABLE}`);
   }

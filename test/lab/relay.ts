@@ -91,6 +91,12 @@ export class Relay {
     await this.start();
   }
 
+  /** Of its process. */
+  get pid(): number {
+    if (this.#running === undefined) throw new Error('the relay was never started');
+    return this.#running.pid;
+  }
+
   /** What it has logged, over all its starts. */
   get lines(): readonly string[] {
     return readFileSync(this.log, 'utf8').split('\n');
