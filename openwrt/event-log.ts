@@ -48,7 +48,7 @@ export function logEvent(log: Log, event: Event): void {
     case 'streams-not-listening':
       return log.warn('streams are not accepted', {
         cause: event.why,
-        cure: 'is streams.listenPort taken by another program?',
+        cure: 'is streams.listenPort taken by another program? choose one that is free, and redirect publicPort to it',
       });
     case 'configuration-applied':
       return log.info('configuration applied', { version: event.version, peers: event.peers });

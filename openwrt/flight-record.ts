@@ -109,7 +109,11 @@ function ofConfiguration(configuration: Configuration): unknown {
     interface: { name, mtu, listenPort, addresses: own.addresses.map(formatIpPrefix) },
     peers: peers.map(ofPeer),
     relays: relays.map(({ url }) => formatRelayUrl(url)),
-    streams: { listenPort: streams.listenPort, protocol: streams.protocol },
+    streams: {
+      listenPort: streams.listenPort,
+      publicPort: streams.publicPort,
+      protocol: streams.protocol,
+    },
     log: { level: log.level },
   };
 }

@@ -44,7 +44,7 @@ function formatReport({ peers, relays }: PathsReport): string {
     })),
   );
   return [
-    peers.length > 0 ? peerTable : 'no such peer runs Culvert (kind is wireguard): nothing to find',
+    peers.length > 0 ? peerTable : 'no paths are sought: they are to peers of kind culvert',
     ...(relays.length > 0 ? ['', relayTable] : []),
   ].join('\n');
 }

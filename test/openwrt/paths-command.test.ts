@@ -126,7 +126,7 @@ await t.test('one peer can be asked for, and JSON has it all', async (t) => {
     ],
     relays,
   });
-  t.match(await showPaths(t, { peers }, 'plain'), /kind is wireguard/);
+  t.match(await showPaths(t, { peers }, 'plain'), /no paths are sought/);
   await t.rejects(showPaths(t, { peers }, 'nobody'), { exit: 'failure', message: /'nobody'/ });
 });
 
