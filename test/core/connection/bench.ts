@@ -271,6 +271,8 @@ export class Bench {
   readonly ways: Record<SideName, Record<PathName, Way>>;
   readonly signals: { readonly at: number; readonly from: Side }[] = [];
   hasBroker = true;
+  /** Drivers come this late at most; 0: in time. */
+  tick = 0;
   signalDelay = 100;
   /** What becomes of a message beside what its way does to it: it is delayed by this much, or lost. */
   fate: (from: Side, message: Message) => number | undefined = () => 0;
@@ -328,7 +330,7 @@ export class Bench {
       if (next < this.now) throw new Error(`a deadline in the past: ${next} < ${this.now}`);
       idleSteps = next === this.now ? idleSteps + 1 : 0;
       if (idleSteps > 1000) throw new Error('no end of steps');
-      this.now = instantAt(next);
+      this.now = instantAt(this.tick === 0 ? next : Math.ceil(next / this.tick) * this.tick);
       this.#step();
     }
     this.now = instantAt(end);

@@ -589,8 +589,12 @@ function peerSettings(host: Host) {
   return { publicKey: host.publicKey, persistentKeepalive: 0, rekeyAttemptTime: 90_000 };
 }
 
+/** All but the suspicion, which a forged response may change. */
 function stateOf(host: Host): unknown {
-  const peers = [TO_LEFT, TO_RIGHT].map((peer) => host.wireguard.peerStatus(peer));
+  const peers = [TO_LEFT, TO_RIGHT].map((peer) => {
+    const status = host.wireguard.peerStatus(peer);
+    return status && { ...status, suspicion: undefined };
+  });
   return { peers, timeout: host.wireguard.pollTimeout(), output: drain(host.wireguard) };
 }
 
