@@ -233,8 +233,8 @@ await t.test('an owner has a limit, a full table ends who waits for longest', as
   t.ok(table.hasEnded(second), 'unconfirmed, and the oldest of those');
   t.equal(table.size, 3);
   t.equal(table.sizeOf(7), 1);
-  for (const session of [...table.sessions()])
-    table.handleFacts(session, facts({ isReply: true }), NOW);
+  const all = Array.from(table.sessions());
+  for (const session of all) table.handleFacts(session, facts({ isReply: true }), NOW);
   t.match(openOutcome(table, third, SERVER, 7), { ok: false, why: 'too-many' });
   table.endAllOf(8);
   t.ok(table.hasEnded(other));
@@ -317,7 +317,7 @@ await t.test(
     const table = createTable({ mostPerOwner: MOST_SESSIONS });
     const seen = new Set<string>();
     const servers = [1, 2, 3].map((n) => ip(`10.0.0.${n}`));
-    for (let n = 0; n < 20_000; n++) {
+    for (let n = 0; n < 8000; n++) {
       const client = ip(`100.64.0.${2 + random.below(20)}`);
       const proxy = ip(`100.96.0.${1 + random.below(20)}`);
       const inside = natTuple(UDP, client, 1 + random.below(400), proxy);
@@ -332,7 +332,7 @@ await t.test(
       const back = table.findReply(table.tuple(session, 'outside'));
       if (back !== session) t.fail(`SEED=${seed}: ${session} came back as ${back}`);
     }
-    t.ok(table.size > 10_000);
+    t.ok(table.size > 4000);
   },
 );
 
