@@ -120,15 +120,6 @@ export class IceAgent {
     return this.#drops;
   }
 
-  /** Begins (again): all pairs waiting, none valid or nominated. Candidates stay. Tells no `pair-gone`. */
-  restart(now: Instant): void {
-    this.#nominated = undefined;
-    this.#hasFailed = false;
-    this.#hopesUntil = after(now, ICE_TIMEOUT);
-    for (const pair of this.#checkList.pairs) this.#beginAnew(pair, now);
-    this.#advance(now);
-  }
-
   /** Tries what is not valid again, for ICE_TIMEOUT; what is valid stays so. */
   recheck(now: Instant): void {
     this.#hasFailed = false;

@@ -223,9 +223,9 @@ function act(network: Network, random: SeededRandom, follower: Follower): void {
     case 8:
       return left.agent.recheck(now);
     case 9:
-      if (below(10) > 0) return right.agent.restart(now);
+      if (below(10) > 0) return right.agent.stop(now);
       follower.pairs.clear();
-      return left.agent.restart(now);
+      return left.agent.stop(now);
     case 10:
       return network.run(below(4000));
     default:
