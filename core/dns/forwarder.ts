@@ -308,10 +308,9 @@ export class Forwarder {
     one.state = 'useless';
     if (this.#exchanges.get(exchange.key) !== exchange) return;
     const next = this.#nextUpstream(exchange);
-    // Of those asked already, one may still answer; the next timeout asks again.
-    if (next === undefined || latestTry(exchange, next) === undefined) {
-      this.#ask(exchange, next, now);
-    }
+    // One that was asked already may still answer; if not, the next timeout asks again.
+    if (next !== undefined && latestTry(exchange, next)?.state === 'open') return;
+    this.#ask(exchange, next, now);
   }
 
   #ask(exchange: Exchange, health: UpstreamHealth | undefined, now: Instant): void {

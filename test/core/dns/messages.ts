@@ -75,7 +75,7 @@ export function reply(query: Uint8Array, options: AnswerOptions = {}): Uint8Arra
 }
 
 export function decode(bytes: Uint8Array): Message {
-  return dnsPacket.decode(Buffer.from(bytes)) as Message;
+  return dnsPacket.decode(Buffer.from(bytes));
 }
 
 export function record(name: string, type: 'A' | 'AAAA' | 'CNAME', data: string, ttl = 60) {
@@ -101,9 +101,7 @@ export interface TestResource {
   readonly siteGroup: string;
 }
 
-export function resources(
-  patterns: Readonly<Record<string, IpStack>>,
-): PatternTable<TestResource> {
+export function resources(patterns: Readonly<Record<string, IpStack>>): PatternTable<TestResource> {
   return new PatternTable(
     Object.entries(patterns).map(([text, ipStack]) => {
       const pattern = parsePattern(text);

@@ -57,26 +57,29 @@ await t.test('text that is no name is refused with a reason', async (t) => {
   t.ok(parseDomainName(Array(127).fill('a').join('.')).ok, '127 labels');
 });
 
-await t.test('any bytes in labels go to the wire and back (0x20: letters in lower case)', async (t) => {
-  const label = fc.uint8Array({ minLength: 1, maxLength: 63 });
-  const property = fc.property(fc.array(label, { maxLength: 3 }), (labels) => {
-    const wire = Uint8Array.from([...labels.flatMap((l) => [l.length, ...l]), 0]);
-    const read = readName(wire, 0);
-    const lower = Array.from(wire, (byte) => (byte >= 65 && byte <= 90 ? byte + 32 : byte));
-    // A length is never a letter's code: they are 63 at most, and "A" is 65.
-    if (read === undefined || read.end !== wire.length) return false;
-    const parsed = parseDomainName(read.name);
-    return (
-      encodeName(read.name).join() === lower.join() &&
-      skipName(wire, 0) === wire.length &&
-      labelsOf(read.name).length === labels.length &&
-      parsed.ok &&
-      parsed.value === read.name
-    );
-  });
-  fc.assert(property, { seed: SEED, numRuns: 2_000 });
-  t.pass(`SEED=${SEED}`);
-});
+await t.test(
+  'any bytes in labels go to the wire and back (0x20: letters in lower case)',
+  async (t) => {
+    const label = fc.uint8Array({ minLength: 1, maxLength: 63 });
+    const property = fc.property(fc.array(label, { maxLength: 3 }), (labels) => {
+      const wire = Uint8Array.from([...labels.flatMap((l) => [l.length, ...l]), 0]);
+      const read = readName(wire, 0);
+      const lower = Array.from(wire, (byte) => (byte >= 65 && byte <= 90 ? byte + 32 : byte));
+      // A length is never a letter's code: they are 63 at most, and "A" is 65.
+      if (read === undefined || read.end !== wire.length) return false;
+      const parsed = parseDomainName(read.name);
+      return (
+        encodeName(read.name).join() === lower.join() &&
+        skipName(wire, 0) === wire.length &&
+        labelsOf(read.name).length === labels.length &&
+        parsed.ok &&
+        parsed.value === read.name
+      );
+    });
+    fc.assert(property, { seed: SEED, numRuns: 2_000 });
+    t.pass(`SEED=${SEED}`);
+  },
+);
 
 await t.test('a compressed name is read, a pointer that cannot be meant is refused', async (t) => {
   const header = Array<number>(12).fill(0);
@@ -105,7 +108,7 @@ await t.test('underscored labels in front speak about the rest', async (t) => {
     'crm.example': 'crm.example',
     'a._x.example': 'a._x.example',
     _x: '_x',
-    '_x._y': '_y',
+    '_x._y': '_x._y',
     '.': '.',
   };
   for (const [name, host] of Object.entries(names)) {
@@ -115,10 +118,7 @@ await t.test('underscored labels in front speak about the rest', async (t) => {
 
 await t.test('reverse names lead to their address and back', async (t) => {
   t.equal(reverseName('192.0.2.7' as IpAddress), '7.2.0.192.in-addr.arpa');
-  t.equal(
-    reverseName('2001:db8::1' as IpAddress),
-    `1.${'0.'.repeat(23)}8.b.d.0.1.0.0.2.ip6.arpa`,
-  );
+  t.equal(reverseName('2001:db8::1' as IpAddress), `1.${'0.'.repeat(23)}8.b.d.0.1.0.0.2.ip6.arpa`);
   const address = fc
     .oneof(
       fc.uint8Array({ minLength: 4, maxLength: 4 }),
@@ -165,7 +165,10 @@ await t.test('the reverse zones of a prefix hold its addresses and no others', a
       const zones = reverseZones(prefix);
       return [bytes, other.slice(0, 4)].map(ipAddressFromBytes).every((one) => {
         const name = reverseName(one);
-        return zones.some((zone) => name.endsWith(`.${zone}`) || name === zone) === prefixContains(prefix, one);
+        return (
+          zones.some((zone) => name.endsWith(`.${zone}`) || name === zone) ===
+          prefixContains(prefix, one)
+        );
       });
     },
   );

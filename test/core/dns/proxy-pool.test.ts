@@ -78,24 +78,36 @@ await t.test('the revision tells when there is something to keep', async (t) => 
   const { revision } = proxies;
   proxies.assign(nameOf('a.example'));
   proxies.get(nameOf('b.example'));
-  t.equal(proxies.removeWhere(() => false), 0);
+  t.equal(
+    proxies.removeWhere(() => false),
+    0,
+  );
   t.equal(proxies.revision, revision);
-  t.equal(proxies.removeWhere(() => true), 1);
+  t.equal(
+    proxies.removeWhere(() => true),
+    1,
+  );
   t.not(proxies.revision, revision);
 });
 
-await t.test('a range that is used up is a clear error; numbers of removed names serve then', async (t) => {
-  const small = new ProxyPool({ ipv4: prefixOf('100.96.0.0/28'), ipv6: RANGES.ipv6 });
-  t.equal(small.capacity, 3);
-  for (const name of ['a', 'b', 'c']) t.ok(small.assign(nameOf(name)).ok);
-  t.same(small.assign(nameOf('d')), { ok: false, why: 'proxies-exhausted' });
-  t.ok(small.assign(nameOf('a')).ok, 'who has some keeps them');
-  t.equal(small.removeWhere((name) => name === 'b'), 1);
-  t.equal(small.nameOf('100.96.0.8' as IpAddress), undefined);
-  const reused = small.assign(nameOf('d'));
-  t.equal(reused.ok && reused.value.ipv4[0], '100.96.0.8');
-  t.notOk(small.assign(nameOf('e')).ok);
-});
+await t.test(
+  'a range that is used up is a clear error; numbers of removed names serve then',
+  async (t) => {
+    const small = new ProxyPool({ ipv4: prefixOf('100.96.0.0/28'), ipv6: RANGES.ipv6 });
+    t.equal(small.capacity, 3);
+    for (const name of ['a', 'b', 'c']) t.ok(small.assign(nameOf(name)).ok);
+    t.same(small.assign(nameOf('d')), { ok: false, why: 'proxies-exhausted' });
+    t.ok(small.assign(nameOf('a')).ok, 'who has some keeps them');
+    t.equal(
+      small.removeWhere((name) => name === 'b'),
+      1,
+    );
+    t.equal(small.nameOf('100.96.0.8' as IpAddress), undefined);
+    const reused = small.assign(nameOf('d'));
+    t.equal(reused.ok && reused.value.ipv4[0], '100.96.0.8');
+    t.notOk(small.assign(nameOf('e')).ok);
+  },
+);
 
 await t.test('a freed number is used again only when all others are taken', async (t) => {
   const small = new ProxyPool({ ipv4: prefixOf('100.96.0.0/27'), ipv6: RANGES.ipv6 });
@@ -105,34 +117,40 @@ await t.test('a freed number is used again only when all others are taken', asyn
   t.equal(next.ok && next.value.ipv4[0], '100.96.0.8');
 });
 
-await t.test('in other ranges names keep their numbers; those without a place are removed', async (t) => {
-  const proxies = pool();
-  for (let i = 0; i < 10; i++) proxies.assign(nameOf(`host${i}`));
-  const removed = proxies.setRanges({
-    ipv4: prefixOf('10.9.8.32/27'),
-    ipv6: prefixOf('fd00::/64'),
-  });
-  t.equal(removed, 3);
-  t.equal(proxies.get(nameOf('host6'))?.ipv4[3], '10.9.8.63');
-  t.equal(proxies.nameOf('10.9.8.63' as IpAddress), 'host6');
-  t.equal(proxies.nameOf('100.96.0.4' as IpAddress), undefined);
-  t.equal(proxies.get(nameOf('host7')), undefined);
-});
+await t.test(
+  'in other ranges names keep their numbers; those without a place are removed',
+  async (t) => {
+    const proxies = pool();
+    for (let i = 0; i < 10; i++) proxies.assign(nameOf(`host${i}`));
+    const removed = proxies.setRanges({
+      ipv4: prefixOf('10.9.8.32/27'),
+      ipv6: prefixOf('fd00::/64'),
+    });
+    t.equal(removed, 3);
+    t.equal(proxies.get(nameOf('host6'))?.ipv4[3], '10.9.8.63');
+    t.equal(proxies.nameOf('10.9.8.63' as IpAddress), 'host6');
+    t.equal(proxies.nameOf('100.96.0.4' as IpAddress), undefined);
+    t.equal(proxies.get(nameOf('host7')), undefined);
+  },
+);
 
-await t.test('65,536 names fit into the default ranges, all within, no address twice', async (t) => {
-  const proxies = pool();
-  const seen = new Set<string>();
-  for (let i = 0; i < MOST_PROXY_NAMES; i++) {
-    const assigned = proxies.assign(nameOf(`host${i}.example`));
-    if (!assigned.ok) throw new Error(`${i}`);
-    for (const address of [...assigned.value.ipv4, ...assigned.value.ipv6]) seen.add(address);
-  }
-  t.equal(seen.size, 8 * MOST_PROXY_NAMES);
-  t.notOk(proxies.assign(nameOf('one.too.many')).ok);
-  const last = proxies.get(nameOf(`host${MOST_PROXY_NAMES - 1}.example`));
-  t.ok(prefixContains(RANGES.ipv4, last?.ipv4[3] as IpAddress));
-  t.ok(prefixContains(RANGES.ipv6, last?.ipv6[3] as IpAddress));
-});
+await t.test(
+  '65,536 names fit into the default ranges, all within, no address twice',
+  async (t) => {
+    const proxies = pool();
+    const seen = new Set<string>();
+    for (let i = 0; i < MOST_PROXY_NAMES; i++) {
+      const assigned = proxies.assign(nameOf(`host${i}.example`));
+      if (!assigned.ok) throw new Error(`${i}`);
+      for (const address of [...assigned.value.ipv4, ...assigned.value.ipv6]) seen.add(address);
+    }
+    t.equal(seen.size, 8 * MOST_PROXY_NAMES);
+    t.notOk(proxies.assign(nameOf('one.too.many')).ok);
+    const last = proxies.get(nameOf(`host${MOST_PROXY_NAMES - 1}.example`));
+    t.ok(prefixContains(RANGES.ipv4, last?.ipv4[3] as IpAddress));
+    t.ok(prefixContains(RANGES.ipv6, last?.ipv6[3] as IpAddress));
+  },
+);
 
 await t.test('a range without room for a name gives none', async (t) => {
   const none = new ProxyPool({ ipv4: prefixOf('100.96.0.0/30'), ipv6: RANGES.ipv6 });
