@@ -7,12 +7,13 @@ import type { GoodbyeReason, PathKind } from '../peering/message.ts';
 import { sooner, type Deadline } from '../sansio/agent.ts';
 import type { Crypto } from '../sansio/crypto.ts';
 import { after, elapsed, type Instant, type Millis } from '../sansio/instant.ts';
-import { randomFraction, type Random } from '../sansio/random.ts';
+import type { Random } from '../sansio/random.ts';
 import { TimerTable } from '../sansio/timer-table.ts';
 import type { ReceivedStun } from '../stun/message.ts';
 import { ASK_AFTER, DOUBT_AFTER, Liveness, SILENT_AFTER } from './liveness.ts';
 import type { PairSecrets } from './pair-secrets.ts';
 import { bestOf, isBetter, isSamePair, pathKindOf, tierOf, type IsStream } from './path-choice.ts';
+import { Retry } from './retry.ts';
 
 /** Without packets for this long a connection idles. Longer than ICE_TIMEOUT: a dead path is found first. */
 export const IDLE_AFTER: Millis = 20_000;
@@ -41,12 +42,6 @@ const LEFT_PATIENCE: Millis = 250;
 const HANDSHAKE_PATIENCE: Millis = 1_000;
 /** UDP is given this long before streams are dialled. */
 const STREAM_PATIENCE: Millis = 1_000;
-/** Between attempts, drawn from [0, x]: x doubles from the first to the last. */
-const FIRST_RETRY: Millis = 1_000;
-const LAST_RETRY: Millis = 60_000;
-const MOST_DOUBLINGS = Math.ceil(Math.log2(LAST_RETRY / FIRST_RETRY));
-/** Packets that wait, and a peer that calls, start an attempt, this long after the last one failed. */
-const WANTED_RETRY: Millis = 1_000;
 /** A timeout that comes this late means that the machine slept. */
 const SLEPT_FOR: Millis = 1_000;
 
@@ -115,6 +110,7 @@ export class Connection {
   readonly #agent: IceAgent;
   readonly #liveness = new Liveness();
   readonly #timers = new TimerTable(TIMERS);
+  readonly #retry: Retry;
   /** Only calls, timers and authentic messages make events, a few each, so there is no limit. */
   readonly #events: ConnectionEvent[] = [];
   #state: ConnectionState = 'waiting';
@@ -125,9 +121,6 @@ export class Connection {
   #heldOff: { readonly pair: PairId; readonly until: Instant } | undefined;
   #sparesAskedAt: Instant | undefined;
   #lastPacketAt: Instant;
-  #failedAt: Instant | undefined;
-  /** How often the time between attempts is doubled. */
-  #doublings = 0;
   #hasSession = false;
   /** Whether a silent path without another one had everything tried again. */
   #isSearching = false;
@@ -137,6 +130,7 @@ export class Connection {
   constructor(options: ConnectionOptions, now: Instant) {
     const { secrets, random, crypto } = options;
     this.#options = options;
+    this.#retry = new Retry(random);
     this.#lastNow = now;
     this.#lastPacketAt = now;
     this.#selectedAt = now;
@@ -190,7 +184,7 @@ export class Connection {
           (known) => known.transport === transport && known.address === address,
         ),
     );
-    if (isNews) this.#doublings = 0;
+    if (isNews) this.#retry.reset();
     this.#signalled = candidates;
     this.#agent.setRemoteCandidates(candidates, now);
     this.#handleCall(now);
@@ -201,7 +195,7 @@ export class Connection {
   handlePeerRestart(now: Instant): void {
     this.#hasSession = false;
     if (this.#selected === undefined) {
-      this.#doublings = 0;
+      this.#retry.reset();
       this.#start(now);
     } else {
       this.#events.push({ type: 'signal-due' });
@@ -254,7 +248,7 @@ export class Connection {
   handleSession(now: Instant): void {
     this.#lastNow = now;
     this.#hasSession = true;
-    this.#doublings = 0;
+    this.#retry.reset();
     this.#timers.clear('session');
     this.#timers.clear('handshake');
   }
@@ -271,9 +265,7 @@ export class Connection {
     this.#drop(now);
     this.#state = 'waiting';
     this.#why = `the peer said goodbye: ${reason}`;
-    this.#doublings = reason === 'restarting' ? 0 : MOST_DOUBLINGS;
-    this.#failedAt = now;
-    this.#scheduleRetry(now);
+    this.#timers.set('retry', this.#retry.handleGone(reason === 'restarting', now));
     this.#settle(now);
   }
 
@@ -292,7 +284,7 @@ export class Connection {
 
   /** Our addresses or routes changed: all paths are doubted. */
   handleNetworkChange(now: Instant): void {
-    this.#doublings = 0;
+    this.#retry.reset();
     if (this.#selected !== undefined) this.#ask(this.#selected, now);
     if (this.#state === 'failed') this.#start(now);
     else {
@@ -388,9 +380,9 @@ export class Connection {
     else if (this.#state === 'failed') this.#startSoon(now);
   }
 
-  /** Starts an attempt, WANTED_RETRY after the last one failed at the earliest. */
+  /** Starts an attempt, a moment after the last one failed at the earliest. */
   #startSoon(now: Instant): void {
-    const earliest = this.#failedAt === undefined ? now : after(this.#failedAt, WANTED_RETRY);
+    const earliest = this.#retry.earliest(now);
     if (earliest <= now) return this.#start(now);
     const retryAt = this.#timers.at('retry');
     if (retryAt === undefined || retryAt > earliest) this.#timers.set('retry', earliest);
@@ -626,16 +618,8 @@ export class Connection {
     this.#drop(now);
     this.#state = 'failed';
     this.#why = why;
-    this.#failedAt = now;
     this.#events.push({ type: 'failed', why });
-    this.#scheduleRetry(now);
-    this.#doublings = Math.min(this.#doublings + 1, MOST_DOUBLINGS);
-  }
-
-  /** Full jitter: the routers of a fleet do not all come at once. */
-  #scheduleRetry(now: Instant): void {
-    const longest = Math.min(LAST_RETRY, FIRST_RETRY * 2 ** this.#doublings);
-    this.#timers.set('retry', after(now, longest * randomFraction(this.#options.random)));
+    this.#timers.set('retry', this.#retry.handleFailed(now));
   }
 
   #drop(now: Instant): void {
