@@ -125,7 +125,7 @@ export class IceAgent {
     this.#hasFailed = false;
     this.#hopesUntil = after(now, ICE_TIMEOUT);
     for (const pair of this.#checkList.pairs) {
-      if (pair.state.type === 'failed') this.#beginAnew(pair, now);
+      if (pair.state.type === 'failed') this.#beginAnew(pair);
     }
     this.#advance(now);
   }
@@ -198,12 +198,16 @@ export class IceAgent {
     this.#advance(now);
   }
 
-  /** Forgets that the pair is valid or failed; it is checked again as if it were new. Tells no event. */
+  /**
+   * Forgets what is known of the pair, and checks it again: one that was valid as if it were new, another
+   * as long as ever. A stream that never opens would put off the failure for ever. Tells no event.
+   */
   invalidate(id: PairId, now: Instant): void {
     const pair = this.#checkList.find(id.base, id.remote);
     if (pair === undefined) return;
     if (this.#nominated === pair) this.#nominated = undefined;
-    this.#beginAnew(pair, now);
+    if (pair.state.type === 'valid') this.#hopesUntil = after(now, ICE_TIMEOUT);
+    this.#beginAnew(pair);
     this.#advance(now);
   }
 
@@ -439,8 +443,7 @@ export class IceAgent {
     return dropped === pair ? undefined : pair;
   }
 
-  #beginAnew(pair: Pair, now: Instant): void {
-    this.#hopesUntil = after(now, ICE_TIMEOUT);
+  #beginAnew(pair: Pair): void {
     this.#checks.forget(pair);
     this.#checkList.settle(pair);
     pair.state = waiting(this.#hopesUntil);

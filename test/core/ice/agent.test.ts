@@ -781,6 +781,20 @@ await t.test('changes', async (t) => {
     });
   });
 
+  await t.test('a pair that breaks before it ever was valid puts off no failure', async (t) => {
+    const { network, left } = alone({ remote: [host('198.51.100.1:2000')] });
+    const start = network.now;
+    for (let i = 0; i < 4; i++) {
+      network.run(4_000);
+      left.agent.invalidate(LEFT_PAIR, network.now);
+      left.settle(network.now);
+    }
+    t.same(left.events, [{ at: after(start, ICE_TIMEOUT), event: { type: 'failed' } }]);
+    const checks = left.checks.length;
+    network.run(ICE_TIMEOUT);
+    t.equal(left.checks.length, checks);
+  });
+
   await t.test('a recheck tries what failed and leaves alone what is valid', async (t) => {
     const { network, left } = alone({
       remote: [host('198.51.100.1:2000'), host('198.51.100.2:2000', 1)],
