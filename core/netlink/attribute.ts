@@ -57,6 +57,22 @@ export class AttributeReader {
     return this.#has(4) ? this.#view.getUint32(this.#start, HOST_IS_LITTLE_ENDIAN) : undefined;
   }
 
+  /** An integer in network order. */
+  be16(): number | undefined {
+    return this.#has(2) ? this.#view.getUint16(this.#start) : undefined;
+  }
+
+  be32(): number | undefined {
+    return this.#has(4) ? this.#view.getUint32(this.#start) : undefined;
+  }
+
+  /** Inexact above 2^53, which no counter of ours reaches. */
+  be64(): number | undefined {
+    if (!this.#has(8)) return undefined;
+    const high = this.#view.getUint32(this.#start);
+    return high * 0x1_0000_0000 + this.#view.getUint32(this.#start + 4);
+  }
+
   /** The text up to the first NUL. Names may hold any bytes: what is not UTF-8 reads as Latin-1. */
   text(): string {
     const value = this.value;

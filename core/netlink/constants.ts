@@ -21,6 +21,8 @@ export const MessageFlag = {
   /** In a request to make something: fail where it exists. */
   exclusive: 0x200,
   create: 0x400,
+  /** In a request to make something: behind the others. */
+  append: 0x800,
   /** In an acknowledgement: the request's payload is left out. */
   capped: 0x100,
   /** In an acknowledgement: attributes follow that explain the error. */
@@ -36,6 +38,7 @@ export const ATTRIBUTE_TYPE_MASK = 0x3fff;
 
 /** Netlink families, AF_NETLINK and SOL_NETLINK options, as socket(2) and setsockopt(2) take them. */
 export const NETLINK_ROUTE = 0;
+export const NETLINK_NETFILTER = 12;
 export const AF_NETLINK = 16;
 export const SOL_NETLINK = 270;
 export const SocketOption = {

@@ -61,6 +61,25 @@ export class MessageWriter {
     return this;
   }
 
+  /** Appends an integer in network order, as netfilter has them. */
+  be16(type: number, value: number): this {
+    this.#attribute(type, 2).setUint16(0, value);
+    return this;
+  }
+
+  be32(type: number, value: number): this {
+    this.#attribute(type, 4).setUint32(0, value);
+    return this;
+  }
+
+  /** `value` is an integer below 2^53. */
+  be64(type: number, value: number): this {
+    const room = this.#attribute(type, 8);
+    room.setUint32(0, Math.floor(value / 0x1_0000_0000));
+    room.setUint32(4, value % 0x1_0000_0000);
+    return this;
+  }
+
   bytes(type: number, value: Uint8Array): this {
     const room = this.#attribute(type, value.length);
     this.#bytes.set(value, room.byteOffset);
