@@ -260,7 +260,9 @@ export const NOTE_SIZE: i32 = 4;
 /* Where everything lies -------------------------------------------------------------------------- */
 
 export const MOST_READS: i32 = 64;
-export const MOST_DATAGRAMS: i32 = 8;
+/** Trains that the UDP_IN region takes, and datagrams that came one by one. */
+export const MOST_TRAINS: i32 = 8;
+export const MOST_DATAGRAMS: i32 = 64;
 /** The most transport messages of a batch, each way. */
 export const MOST_MESSAGES: i32 = 2048;
 
@@ -316,7 +318,7 @@ export const GROUPS: i32 = PIECES + MOST_MESSAGES * PIECE_SIZE;
 export const TUN_IN: i32 = 524_288;
 export const TUN_IN_END: i32 = TUN_IN + 4 * (LARGEST_READ + 16);
 export const UDP_IN: i32 = 851_968;
-export const UDP_IN_END: i32 = UDP_IN + MOST_DATAGRAMS * LARGEST_TRAIN;
+export const UDP_IN_END: i32 = UDP_IN + MOST_TRAINS * LARGEST_TRAIN;
 /** Transport messages, one behind the other so that a train is one send. */
 export const OUT: i32 = UDP_IN_END;
 export const OUT_END: i32 = OUT + 1_048_576;

@@ -43,6 +43,7 @@ import {
   MESSAGE_SIZE,
   MOST_DATAGRAMS,
   MOST_MESSAGES,
+  MOST_TRAINS,
   MOST_READS,
   OFFLOAD_TCP,
   OFFLOAD_UDP,
@@ -227,7 +228,7 @@ export class PacketPath {
   ): number {
     let next = first;
     let count = 0;
-    for (; count < MOST_DATAGRAMS && next < payloads.length; count++) {
+    for (; count < MOST_TRAINS && next < payloads.length; count++) {
       next = this.#layTrain(payloads, next, count);
       writeSource(this.arena.buffer, DATAGRAMS + count * DATAGRAM_SIZE, path);
     }

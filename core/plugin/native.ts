@@ -54,7 +54,8 @@ export interface Native {
   writeBatch(fd: number, arena: ArrayBuffer, table: number, count: number): number;
   /**
    * recvmmsg(2) with UDP_GRO and packet-info control messages into buffers of LARGEST_TRAIN bytes in
-   * [into, end), one datagram record each at `table`. Returns the number of records.
+   * [into, end), one datagram record each at `table`, at most `most`. It goes on until it would block, or
+   * until there is as much as a train. Returns the number of records.
    */
   receiveBatch(
     fd: number,

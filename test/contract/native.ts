@@ -1,6 +1,9 @@
 import { constants } from 'node:os';
 import type { Test } from 'tap';
 import {
+  DATAGRAM_LENGTH,
+  DATAGRAM_OFFSET,
+  DATAGRAM_SIZE,
   LARGEST_READ,
   LARGEST_TRAIN,
   MESSAGE_AUTHENTIC,
@@ -150,6 +153,54 @@ export async function nativeContract(t: Test, native: Native): Promise<void> {
       [-EINVAL, 0],
     );
     t.equal(native.receive(fd, bytes, new Uint8Array(0)), 5);
+  });
+
+  await t.test('datagrams that come one by one are taken together, up to a train', async (t) => {
+    const { fd, address } = udp(t);
+    const buffer = new ArrayBuffer(1 << 20);
+    const view = new DataView(buffer);
+    const bytes = new Uint8Array(buffer);
+    const [path, table, from, into] = [1024, 2048, 16_384, 1 << 17];
+    view.setInt32(path + PATH_FD, fd, true);
+    view.setUint32(path + PATH_REMOTE_LENGTH, 16, true);
+    bytes.set(address, path + PATH_REMOTE);
+    const [count, length] = [80, 1001];
+    for (let i = 0; i < count; i++) bytes.fill(i, from + i * length, from + (i + 1) * length);
+    for (const [record, first] of [0, count / 2].entries()) {
+      const send = record * SEND_SIZE;
+      view.setUint32(send + SEND_OFFSET, from + first * length, true);
+      view.setUint32(send + SEND_LENGTH, (count / 2) * length, true);
+      view.setUint32(send + SEND_SEGMENT, length | SEND_SPLIT, true);
+      view.setUint32(send + SEND_PATH, path, true);
+    }
+    t.equal(native.sendBatch(buffer, 0, 2, 0), 2);
+    const end = into + 8 * LARGEST_TRAIN;
+    const batches: number[] = [];
+    let next = 0;
+    for (;;) {
+      const received = native.receiveBatch(fd, buffer, into, end, table, 100);
+      if (received === 0) break;
+      batches.push(received);
+      for (let i = 0; i < received; i++, next++) {
+        const record = table + i * DATAGRAM_SIZE;
+        const at = view.getUint32(record + DATAGRAM_OFFSET, true);
+        t.equal(at % 16, 0, 'aligned for vector loads');
+        t.equal(view.getUint32(record + DATAGRAM_LENGTH, true), length);
+        t.ok(
+          bytes.subarray(at, at + length).every((byte) => byte === next),
+          `datagram ${next}`,
+        );
+      }
+    }
+    t.equal(next, count);
+    t.ok((batches[0] ?? 0) * length >= LARGEST_TRAIN, 'as much as a train');
+    t.ok((batches[0] ?? 0) < count, 'and not for ever');
+    native.sendBatch(buffer, 0, 1, 0);
+    t.equal(
+      native.receiveBatch(fd, buffer, into, end, table, 11),
+      11,
+      'no more than was asked for',
+    );
   });
 
   await t.test('records that leave the arena are refused one by one', async (t) => {

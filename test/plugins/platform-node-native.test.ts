@@ -66,7 +66,7 @@ await t.test('it needs nothing that glibc or musl lacks', async (t) => {
   t.notMatch(text, /NEEDED/, 'it links nothing');
   const neededNames = [...text.matchAll(/ GLOBAL .* UND (\w+)/g)].map(([, name = '']) => name);
   const posix = new Set(
-    `bind calloc close free getsockname getsockopt ioctl memcmp memcpy memset open poll read recvfrom
+    `bind calloc close free getsockname getsockopt ioctl memcmp memcpy memmove memset open poll read recvfrom
     send setsockopt socket syscall writev __errno_location`.split(/\s+/),
   );
   t.same(

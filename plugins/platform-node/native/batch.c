@@ -182,19 +182,14 @@ static void read_control(uint8_t *record, const struct message *message) {
   }
 }
 
-long receive_batch(int fd, struct bytes arena, uint32_t into, uint32_t end, uint32_t table,
-                   uint32_t most) {
-  if (into > end || end > arena.length || !holds(arena, table, most, DATAGRAM_SIZE))
-    return -EINVAL;
-
+/* One recvmmsg of up to `most` datagrams, each into LARGEST_TRAIN bytes; returns their number. */
+static long receive_some(int fd, struct bytes arena, uint32_t into, uint8_t *records,
+                         uint32_t most) {
   struct message messages[MOST_MESSAGES];
   struct iovec buffers[MOST_MESSAGES];
   union control_buffer controls[MOST_MESSAGES];
   uint8_t remotes[MOST_MESSAGES][REMOTE_SIZE];
-  uint32_t room = (end - into) / LARGEST_TRAIN;
-  uint32_t count = most < room ? most : room;
-  if (count > MOST_MESSAGES) count = MOST_MESSAGES;
-  if (count == 0) return 0;
+  uint32_t count = most < MOST_MESSAGES ? most : MOST_MESSAGES;
 
   memset(messages, 0, count * sizeof *messages);
   memset(remotes, 0, count * sizeof *remotes);
@@ -213,7 +208,7 @@ long receive_batch(int fd, struct bytes arena, uint32_t into, uint32_t end, uint
   if (received < 0) return errno == EAGAIN ? 0 : -errno;
 
   for (uint32_t i = 0; i < (uint32_t)received; i++) {
-    uint8_t *record = arena.data + table + i * DATAGRAM_SIZE;
+    uint8_t *record = records + i * DATAGRAM_SIZE;
     memset(record, 0, DATAGRAM_SIZE);
     store(record + DATAGRAM_OFFSET, into + i * LARGEST_TRAIN);
     store(record + DATAGRAM_LENGTH, messages[i].length);
@@ -221,6 +216,51 @@ long receive_batch(int fd, struct bytes arena, uint32_t into, uint32_t end, uint
     read_control(record, &messages[i]);
   }
   return received;
+}
+
+/* Moves what was received together, each aligned as its buffer was; returns where it ends. */
+static uint32_t move_together(struct bytes arena, uint32_t into, uint8_t *records, uint32_t count) {
+  uint32_t next = into;
+  for (uint32_t i = 0; i < count; i++) {
+    uint8_t *record = records + i * DATAGRAM_SIZE;
+    uint32_t offset = load(record + DATAGRAM_OFFSET), length = load(record + DATAGRAM_LENGTH);
+    if (offset != next) memmove(arena.data + next, arena.data + offset, length);
+    store(record + DATAGRAM_OFFSET, next);
+    next += (length + 15) & ~(uint32_t)15;
+  }
+  return next;
+}
+
+static uint32_t bytes_in(const uint8_t *records, uint32_t count) {
+  uint32_t sum = 0;
+  for (uint32_t i = 0; i < count; i++) sum += load(records + i * DATAGRAM_SIZE + DATAGRAM_LENGTH);
+  return sum;
+}
+
+long receive_batch(int fd, struct bytes arena, uint32_t into, uint32_t end, uint32_t table,
+                   uint32_t most) {
+  if (into > end || end > arena.length || !holds(arena, table, most, DATAGRAM_SIZE))
+    return -EINVAL;
+
+  /*
+   * Every buffer must take a train. Where single datagrams come instead, which fill little of it, they
+   * are moved together and more are taken, until they are as much as one train.
+   */
+  uint32_t count = 0, next = into, sum = 0;
+  for (;;) {
+    uint32_t room = (end - next) / LARGEST_TRAIN;
+    uint32_t wanted = most - count < room ? most - count : room;
+    if (wanted == 0) break;
+    uint8_t *records = arena.data + table + count * DATAGRAM_SIZE;
+    long received = receive_some(fd, arena, next, records, wanted);
+    if (received < 0 && count == 0) return received;
+    if (received <= 0) break;
+    count += (uint32_t)received;
+    sum += bytes_in(records, (uint32_t)received);
+    if ((uint32_t)received < wanted || sum >= LARGEST_TRAIN) break;
+    next = move_together(arena, next, records, (uint32_t)received);
+  }
+  return (long)count;
 }
 
 /* The messages of one sendmmsg, with all that they point to. */

@@ -4,7 +4,7 @@ import {
   DATAGRAM_SEGMENT,
   DATAGRAM_SIZE,
   LARGEST_TRAIN,
-  MOST_DATAGRAMS,
+  MOST_TRAINS,
   READ_LENGTH,
   READ_OFFSET,
   READ_SIZE,
@@ -112,8 +112,8 @@ class PacketLoop {
       spent.sending += performance.now() - started;
       sent += count;
       const datagrams = this.#takeDatagrams(sends);
-      for (let first = 0; first < datagrams.length; first += MOST_DATAGRAMS) {
-        const batch = datagrams.slice(first, first + MOST_DATAGRAMS);
+      for (let first = 0; first < datagrams.length; first += MOST_TRAINS) {
+        const batch = datagrams.slice(first, first + MOST_TRAINS);
         this.#layDatagrams(batch);
         const before = performance.now();
         this.#path.inbound(batch.length, this.#home.fd, NOW);
