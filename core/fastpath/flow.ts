@@ -32,16 +32,20 @@ export interface Flow {
 
 /**
  * What is changed in the packets of a flow, and whose facts `PacketPath.pollFlowFacts` tells. Checksums
- * follow, the time to live stays. Of fragments that are not the first only the addresses can change.
+ * follow, the time to live stays.
+ *
+ * Fragments have no ports, but for the first of UDP, so that of others only addresses can change: that is a
+ * flow of its own, with a rewrite of addresses alone. It is right for all of them, first ones included,
+ * whose checksum follows.
  */
 export interface Rewrite {
   /** In the family of the flow. */
   readonly source?: Uint8Array;
   readonly destination?: Uint8Array;
-  /** A port where the flow has ports, or the identifier of an ICMP echo. */
+  /** Of TCP, UDP and UDP-Lite; the identifier of an ICMP echo, in both directions. */
   readonly sourcePort?: number;
   readonly destinationPort?: number;
-  /** A number below MOST_REWRITE_SESSIONS, or none: then there are no facts. */
+  /** A number below MOST_REWRITE_SESSIONS, or none: then there are no facts, and `forgetSession` does nothing. */
   readonly session?: number;
   /** Told with the facts. */
   readonly isReply?: boolean;
@@ -52,7 +56,7 @@ export type Refusal = 'administratively-prohibited' | 'host-unreachable';
 /** What becomes of the packets of a flow. */
 export type FlowVerdict =
   /** Outbound to the peer; inbound to the TUN, whatever the peer. */
-  | { readonly type: 'forward'; readonly peer: number }
+  | { readonly type: 'forward'; readonly peer: number; readonly rewrite?: Rewrite }
   /** Dropped and counted under `reason`, one of few; with `icmp` the sender is told. */
   | { readonly type: 'drop'; readonly reason: string; readonly icmp?: Refusal }
   /** For the daemon: see `PacketPath.pollLocal`. */

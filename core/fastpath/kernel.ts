@@ -26,12 +26,16 @@ export interface FastPathKernel {
   /** Makes the write records of all packets accepted; returns their number. */
   finish(): number;
 
-  /** Remembers verdict and rewrite rule (the words of a flow record) for the flow at CONTROL_KEY. */
-  insertFlow(verdict: number, rewrite: number): void;
+  /**
+   * Remembers the verdict (the word of a flow record) for the flow at CONTROL_KEY. Returns the index of
+   * its row; that of the rewrite is the same and is left to the caller, which says whether there is one.
+   */
+  insertFlow(verdict: number, hasRewrite: boolean): number;
 }
 
 /** What `assembly/` exports, the transport cipher included. */
-export interface FastPathExports extends Omit<FastPathKernel, 'memory'> {
+export interface FastPathExports extends Omit<FastPathKernel, 'memory' | 'insertFlow'> {
+  insertFlow(verdict: number, hasRewrite: number): number;
   seal(first: number, count: number): void;
   open(first: number, count: number): void;
 }
@@ -41,8 +45,7 @@ export function createAssemblyKernel(
   exports: FastPathExports,
   memory: ArrayBuffer,
 ): FastPathKernel {
-  const { startOut, split, splitFor, keepalive, train, gather, accept, finish, insertFlow } =
-    exports;
+  const { startOut, split, splitFor, keepalive, train, gather, accept, finish } = exports;
   return {
     memory,
     startOut,
@@ -53,6 +56,6 @@ export function createAssemblyKernel(
     gather,
     accept,
     finish,
-    insertFlow,
+    insertFlow: (verdict, hasRewrite) => exports.insertFlow(verdict, hasRewrite ? 1 : 0),
   };
 }

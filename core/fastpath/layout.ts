@@ -162,7 +162,7 @@ export const REJECT_AFTER_MESSAGES_HIGH: u32 = 0xffffffff;
 /**
  * A flow: { who u32: 0 for outbound, else peer + 1; kind u32: family | protocol << 8 | fragment << 16;
  * ports: source u16, destination u16 in network order; generation u32; source[16]; destination[16];
- * verdict u32: verdict | detail << 8 | peer << 16; rewrite u32: index of a rewrite rule, 0 for none;
+ * verdict u32: verdict | detail << 8 | peer << 16; rewrite u32: offset of the rewrite, 0 for none;
  * batch u32 that used it last; write group u32 of that batch }. A 4-way set-associative table.
  * IPv4 addresses take the first four bytes. Fragments have no ports, but for the first of UDP; ICMP
  * has the identifier of an echo as source port and type, code as destination port.
@@ -180,6 +180,42 @@ export const FLOW_BATCH: i32 = 56;
 export const FLOW_GROUP: i32 = 60;
 export const FLOW_WAYS: i32 = 4;
 export const MOST_FLOWS: i32 = 16_384;
+
+/**
+ * What is changed in the packets of a flow, in the row of the same index as the flow's: { source[16];
+ * destination[16]; ports: source u16, destination u16 in network order; what the checksums grow by: for
+ * the addresses u16, for the ports u16 in network order; what u16: bits; facts u16: bits; session u32:
+ * + 1, 0 for none; stamp u32 of the session; packets u32 and bytes u64 since JavaScript last looked }.
+ * The identifier of an ICMP echo is its source port.
+ */
+export const REWRITE_SIZE: i32 = 64;
+export const REWRITE_SOURCE: i32 = 0;
+export const REWRITE_DESTINATION: i32 = 16;
+export const REWRITE_PORTS: i32 = 32;
+export const REWRITE_GROWTH: i32 = 36;
+export const REWRITE_WHAT: i32 = 40;
+export const REWRITE_FACTS: i32 = 42;
+export const REWRITE_SESSION: i32 = 44;
+export const REWRITE_STAMP: i32 = 48;
+export const REWRITE_PACKETS: i32 = 52;
+export const REWRITE_BYTES: i32 = 56;
+/** One more than the greatest session that a rewrite may be of. */
+export const MOST_REWRITE_SESSIONS: i32 = 131_072;
+
+/** Bits of REWRITE_WHAT. */
+export const NEW_SOURCE: i32 = 1;
+export const NEW_DESTINATION: i32 = 2;
+export const NEW_SOURCE_PORT: i32 = 4;
+export const NEW_DESTINATION_PORT: i32 = 8;
+/** Changes nothing; JavaScript wants it told. */
+export const IS_REPLY: i32 = 16;
+
+/** Bits of REWRITE_FACTS: flags of TCP as they lie in its header, FIN and RST since the last SYN. */
+export const FACT_FIN: i32 = 1;
+export const FACT_SYN: i32 = 2;
+export const FACT_RST: i32 = 4;
+/** The row is in the list of touched ones. */
+export const FACT_FLOW_LISTED: i32 = 8;
 
 export const VERDICT_FORWARD: i32 = 1;
 /** Count it under the drop counter `detail`. */
@@ -294,6 +330,7 @@ export const CONTROL_GROUPS: i32 = CONTROL + 52;
 export const CONTROL_PIECES: i32 = CONTROL + 56;
 export const CONTROL_OTHERS: i32 = CONTROL + 60;
 export const CONTROL_TOUCHED: i32 = CONTROL + 64;
+export const CONTROL_TOUCHED_FLOWS: i32 = CONTROL + 68;
 /** The key of the packet at hand, laid out as a flow. */
 export const CONTROL_KEY: i32 = CONTROL + 128;
 
@@ -323,7 +360,12 @@ export const UDP_IN_END: i32 = UDP_IN + MOST_TRAINS * LARGEST_TRAIN;
 export const OUT: i32 = UDP_IN_END;
 export const OUT_END: i32 = OUT + 1_048_576;
 export const FLOWS: i32 = OUT_END;
-export const PEERS: i32 = FLOWS + MOST_FLOWS * FLOW_SIZE;
+export const REWRITES: i32 = FLOWS + MOST_FLOWS * FLOW_SIZE;
+/** u32 each: offsets of rewrites whose facts await JavaScript. */
+export const TOUCHED_FLOWS: i32 = REWRITES + MOST_FLOWS * REWRITE_SIZE;
+/** u32 each, by session + 1: a rewrite with another stamp is of a session that ended. */
+export const REWRITE_STAMPS: i32 = TOUCHED_FLOWS + MOST_FLOWS * 4;
+export const PEERS: i32 = REWRITE_STAMPS + (MOST_REWRITE_SESSIONS + 64) * 4;
 export const SESSIONS: i32 = PEERS + MOST_PEERS * PEER_SIZE;
 export const ARENA_END: i32 = SESSIONS + MOST_PEERS * SESSIONS_PER_PEER * SESSION_SIZE;
 /** Pages of WebAssembly memory. Pages that no peer uses are never touched and cost nothing. */

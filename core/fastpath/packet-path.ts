@@ -80,11 +80,13 @@ import {
 } from './layout.ts';
 import { readPath, readSourcePath, writeSource, type Path } from './path.ts';
 import { PeerRows, type PeerCounters, type PeerFacts, type SessionKeys } from './peer-rows.ts';
+import { RewriteRows, type FlowFacts } from './rewrite-rows.ts';
 import { Staging } from './staging.ts';
 
-export type { Flow, FlowVerdict, PacketPolicy, Refusal } from './flow.ts';
+export type { Flow, FlowVerdict, PacketPolicy, Refusal, Rewrite } from './flow.ts';
 export type { Path } from './path.ts';
 export type { PeerCounters, PeerFacts, SessionKeys } from './peer-rows.ts';
+export type { FlowFacts } from './rewrite-rows.ts';
 
 /** A datagram that is no transport message of a known session. */
 export interface ReceivedDatagram {
@@ -132,6 +134,7 @@ export class PacketPath {
   readonly #bytes: Uint8Array;
   readonly #view: DataView;
   readonly #peers: PeerRows;
+  readonly #rewrites: RewriteRows;
   readonly #drops: DropCounters;
   readonly #icmp: IcmpAnswers;
 
@@ -163,6 +166,7 @@ export class PacketPath {
     this.#bytes = new Uint8Array(buffer);
     this.#view = new DataView(buffer);
     this.#peers = new PeerRows(buffer);
+    this.#rewrites = new RewriteRows(buffer);
     this.#drops = new DropCounters(buffer);
     this.#icmp = new IcmpAnswers(buffer);
     this.arena = {
@@ -283,6 +287,11 @@ export class PacketPath {
     this.#setU32(CONTROL_GENERATION, (this.#u32(CONTROL_GENERATION) + 1) >>> 0 || 1);
   }
 
+  /** Asks the policy again about the flows that are rewritten for a session, because it has ended. */
+  forgetSession(session: number): void {
+    this.#rewrites.forget(session);
+  }
+
   setMtu(mtu: number): void {
     if (!(mtu >= SMALLEST_MTU && mtu <= LARGEST_MTU)) throw new BugError(`MTU ${mtu}`);
     this.#setU32(CONTROL_MTU, mtu);
@@ -370,6 +379,14 @@ export class PacketPath {
     return this.#peers.pollFacts();
   }
 
+  /**
+   * Returns what packets of one session did in one direction since the last poll: a record lent until the
+   * next. To be polled until silent after each batch.
+   */
+  pollFlowFacts(): FlowFacts | undefined {
+    return this.#rewrites.pollFacts();
+  }
+
   /** Returns a peer for which packets were staged since the last poll. */
   pollWanted(): number | undefined {
     if (this.#wanted.size === 0) return undefined;
@@ -413,7 +430,8 @@ export class PacketPath {
 
   #decide(verdict: FlowVerdict): void {
     const word = encodeVerdict(verdict, (reason, icmp) => this.#drops.indexOf(reason, icmp));
-    this.#kernel.insertFlow(word, 0);
+    const rewrite = verdict.type === 'forward' ? verdict.rewrite : undefined;
+    this.#rewrites.set(this.#kernel.insertFlow(word, rewrite !== undefined), rewrite);
     if (verdict.type === 'drop') this.#log.debug('dropping a flow', { reason: verdict.reason });
   }
 

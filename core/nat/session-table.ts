@@ -281,8 +281,8 @@ export class SessionTable<Tag> {
     return this.#tags[session];
   }
 
-  /** Returns how the packets of one direction are rewritten. For fragments without their ports. */
-  rewrite(session: number, isReply: boolean, isFragment: boolean): Rewrite {
+  /** Returns how the packets of one direction are rewritten; of portless flows (`isPortless`) only the addresses. */
+  rewrite(session: number, isReply: boolean, isWithoutPorts: boolean): Rewrite {
     const rows = this.#rows;
     const from = isReply ? OUTSIDE : INSIDE;
     const to = isReply ? INSIDE : OUTSIDE;
@@ -300,7 +300,7 @@ export class SessionTable<Tag> {
           rows.destination(session, to),
         ];
     const port = rows.port(session, to);
-    const isPortNew = !isFragment && port !== rows.port(session, from);
+    const isPortNew = !isWithoutPorts && port !== rows.port(session, from);
     const isSourcePort = !isReply || isIcmpProtocol(rows.protocol(session));
     return {
       session,

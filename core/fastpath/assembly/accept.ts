@@ -24,6 +24,7 @@ import {
   FACT_ROAMED,
   FLOW_BATCH,
   FLOW_GROUP,
+  FLOW_REWRITE,
   FLOW_VERDICT,
   IN_MESSAGES,
   MESSAGE_AUTHENTIC,
@@ -65,6 +66,7 @@ import * as packet from './packet';
 import { parse, trafficClass } from './packet';
 import { add, countDrop, peerAt, report } from './peers';
 import { acceptCounter } from './replay';
+import { noteFlow, rewrite } from './rewrite';
 
 /** A message that passed the replay window waits for the verdict of its flow: beside 0 and 1 of the cipher. */
 const ACCEPTED: u32 = 2;
@@ -122,6 +124,11 @@ function acceptOne(message: i32, note: u32): i32 {
   }
   if (!combineEcn(at, load<u32>(datagram, DATAGRAM_TOS) & 3)) {
     return drop(DROP_CONGESTION_MARK_LOST);
+  }
+  const row = load<i32>(flow, FLOW_REWRITE);
+  if (row != 0) {
+    noteFlow(row, at, 1, packet.length);
+    rewrite(row, at, false);
   }
   clampMss(at);
   coalesce(at, flow);

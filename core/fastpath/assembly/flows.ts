@@ -16,23 +16,33 @@ import {
   FLOW_WAYS,
   FLOW_WHO,
   MOST_FLOWS,
+  REWRITES,
+  REWRITE_SESSION,
+  REWRITE_SIZE,
+  REWRITE_STAMP,
+  REWRITE_STAMPS,
 } from '../layout';
 
 const SETS: i32 = MOST_FLOWS / FLOW_WAYS;
 
-/** Returns the flow of this generation for the key, who included, or 0. */
+/** Returns the flow of this generation for the key, who included, or 0; also where its session has ended. */
 export function lookup(who: u32): i32 {
   store<u32>(CONTROL_KEY, who, FLOW_WHO);
   const generation = load<u32>(CONTROL_GENERATION);
   let flow = set();
   for (let way = 0; way < FLOW_WAYS; way++, flow += FLOW_SIZE) {
-    if (load<u32>(flow, FLOW_GENERATION) == generation && hasKey(flow)) return flow;
+    if (load<u32>(flow, FLOW_GENERATION) != generation || !hasKey(flow)) continue;
+    const rewrite = load<i32>(flow, FLOW_REWRITE);
+    return rewrite == 0 || isCurrent(rewrite) ? flow : 0;
   }
   return 0;
 }
 
-/** Remembers the verdict for the key, in place of a flow of an older generation or the one unused for longest. */
-export function insertFlow(verdict: u32, rewrite: u32): void {
+/**
+ * Remembers the verdict for the key, in place of a flow of an older generation or the one unused for
+ * longest. Returns the index of the row, in which JavaScript keeps the rewrite.
+ */
+export function insertFlow(verdict: u32, hasRewrite: bool): i32 {
   const generation = load<u32>(CONTROL_GENERATION);
   const batch = load<u32>(CONTROL_BATCH);
   let flow = set();
@@ -53,9 +63,18 @@ export function insertFlow(verdict: u32, rewrite: u32): void {
   memory.copy(victim, CONTROL_KEY, FLOW_VERDICT);
   store<u32>(victim, generation, FLOW_GENERATION);
   store<u32>(victim, verdict, FLOW_VERDICT);
-  store<u32>(victim, rewrite, FLOW_REWRITE);
+  const index = (victim - FLOWS) / FLOW_SIZE;
+  store<u32>(victim, hasRewrite ? REWRITES + index * REWRITE_SIZE : 0, FLOW_REWRITE);
   store<u32>(victim, batch, FLOW_BATCH);
   store<u32>(victim, 0, FLOW_GROUP);
+  return index;
+}
+
+/** Whether the session of the rewrite, if it has one, has not ended. */
+function isCurrent(rewrite: i32): bool {
+  const session = load<i32>(rewrite, REWRITE_SESSION);
+  if (session == 0) return true;
+  return load<u32>(REWRITE_STAMPS + (session << 2)) == load<u32>(rewrite, REWRITE_STAMP);
 }
 
 function hasKey(flow: i32): bool {

@@ -4,10 +4,10 @@ import { swap } from './checksum';
 
 export const TCP: i32 = 6;
 export const UDP: i32 = 17;
-const ICMP: i32 = 1;
-const ICMPV6: i32 = 58;
+export const ICMP: i32 = 1;
+export const ICMPV6: i32 = 58;
 const SCTP: i32 = 132;
-const UDP_LITE: i32 = 136;
+export const UDP_LITE: i32 = 136;
 
 const HOP_BY_HOP: i32 = 0;
 const ROUTING: i32 = 43;
@@ -28,7 +28,7 @@ export let protocol: i32 = 0;
 /** Whether it is one, the first included. */
 export let fragment: bool = false;
 /** Whether it is one that is not the first. */
-let later: bool = false;
+export let later: bool = false;
 
 /**
  * Parses the packet in [packet, packet + size) and fills the flow key at CONTROL_KEY, but for who.

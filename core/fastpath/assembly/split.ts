@@ -17,6 +17,7 @@ import {
   FACT_SENT_KEEPALIVE,
   FLOW_BATCH,
   FLOW_GROUP,
+  FLOW_REWRITE,
   FLOW_VERDICT,
   OUT_MESSAGES,
   MESSAGE_AUTHENTIC,
@@ -65,6 +66,7 @@ import * as packet from './packet';
 import { TCP, UDP, isUnfragmentable, parse, trafficClass } from './packet';
 import { add, countDrop, peerAt, report } from './peers';
 import { REJECT_AFTER_MESSAGES } from './replay';
+import { checksumField, noteFlow, rewrite } from './rewrite';
 
 const NEEDS_CHECKSUM: u32 = 1;
 const GSO_TCPV4: u32 = 1;
@@ -104,7 +106,7 @@ export function split(first: i32, count: i32): i32 {
       const kind: i32 = verdict & 0xff;
       peer = verdict >> 16;
       if (kind == VERDICT_FORWARD) {
-        stop = emit(at, size, peer);
+        stop = emit(at, size, peer, load<i32>(flow, FLOW_REWRITE));
       } else if (kind == VERDICT_DROP) {
         countDrop(detail);
         stop = STOP_END;
@@ -122,7 +124,7 @@ export function split(first: i32, count: i32): i32 {
   return count;
 }
 
-/** Splits one read for a peer, whatever the flow table says. Leaves why not in CONTROL_STOP. */
+/** Splits one read for a peer, whatever the flow table says, as it is. Leaves why not in CONTROL_STOP. */
 export function splitFor(index: i32, peer: i32): void {
   const read = READS + index * READ_SIZE;
   const at = load<i32>(read, READ_OFFSET) + VNET_HEADER_SIZE;
@@ -132,7 +134,7 @@ export function splitFor(index: i32, peer: i32): void {
     countDrop(DROP_MALFORMED);
     return;
   }
-  const stop = emit(at, size, peer);
+  const stop = emit(at, size, peer, 0);
   if (stop != STOP_END) halt(stop, at, peer);
 }
 
@@ -155,21 +157,32 @@ function halt(stop: i32, at: i32, peer: i32): void {
   store<u32>(CONTROL_PEER, peer);
 }
 
-/** Makes the messages of the packet just parsed. Returns STOP_END, also when it was dropped, or why not. */
-function emit(at: i32, size: i32, peer: i32): i32 {
+/**
+ * Makes the messages of the packet just parsed. Returns STOP_END, also when it was dropped, or why not.
+ * The packet is rewritten where it was read, so that a copy kept for later is what will be sent; one that
+ * is too big is not, as its sender is told about the packet that he knows.
+ */
+function emit(at: i32, size: i32, peer: i32, row: i32): i32 {
   const vnet = at - VNET_HEADER_SIZE;
   // The top bit of the type only says that the flow speaks ECN.
   const gso: u32 = load<u8>(vnet, 1) & 0x7f;
-  return gso == 0 ? emitWhole(vnet, at, peer) : emitSegments(vnet, at, size, gso, peer);
+  return gso == 0 ? emitWhole(vnet, at, peer, row) : emitSegments(vnet, at, size, gso, peer, row);
 }
 
-function emitWhole(vnet: i32, from: i32, peer: i32): i32 {
+function emitWhole(vnet: i32, from: i32, peer: i32, row: i32): i32 {
   const length = packet.length;
   const needsChecksum = (load<u8>(vnet) & NEEDS_CHECKSUM) != 0;
   const start: i32 = load<u16>(vnet, 6);
   const field: i32 = start + <i32>load<u16>(vnet, 8);
   if (needsChecksum && (start < packet.transport || field + 2 > length)) return malformed();
   if (length > load<i32>(CONTROL_MTU)) return tooBig(from);
+  if (row != 0) {
+    // Where another checksum is wanted, that of a packet inside, the transport's own is complete.
+    const isPartial =
+      needsChecksum && start == packet.transport && field == start + checksumField();
+    noteFlow(row, from, 1, length);
+    rewrite(row, from, isPartial);
+  }
   if (!isReady(peer, 1)) return STOP_STAGE;
   if (!hasRoom(1, length, peer)) return STOP_END;
   const to = nextPayload(peer);
@@ -187,7 +200,7 @@ function emitWhole(vnet: i32, from: i32, peer: i32): i32 {
   return STOP_END;
 }
 
-function emitSegments(vnet: i32, from: i32, size: i32, gso: u32, peer: i32): i32 {
+function emitSegments(vnet: i32, from: i32, size: i32, gso: u32, peer: i32, row: i32): i32 {
   const transport = packet.transport;
   const family = packet.family;
   const isTcp = gso != GSO_UDP;
@@ -212,6 +225,10 @@ function emitSegments(vnet: i32, from: i32, size: i32, gso: u32, peer: i32): i32
   if (isTcp && headers < transport + 20) return malformed();
   const count = max<i32>(1, (payload + segment - 1) / segment);
   if (headers + min<i32>(segment, payload) > load<i32>(CONTROL_MTU)) return tooBig(from);
+  if (row != 0) {
+    noteFlow(row, from, count, payload + headers * count);
+    rewrite(row, from, true);
+  }
   if (!isReady(peer, count)) return STOP_STAGE;
   if (!hasRoom(count, headers + min<i32>(segment, payload), peer)) return STOP_END;
 

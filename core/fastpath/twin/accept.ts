@@ -24,6 +24,7 @@ import {
   FACT_ROAMED,
   FLOW_BATCH,
   FLOW_GROUP,
+  FLOW_REWRITE,
   FLOW_VERDICT,
   IN_MESSAGES,
   MESSAGE_AUTHENTIC,
@@ -65,6 +66,7 @@ import { clampMss } from './mss.ts';
 import { parse, trafficClass, type Packet } from './packet.ts';
 import { countDrop, peerAt, report, sessionAt } from './peers.ts';
 import { acceptCounter } from './replay.ts';
+import { noteFlow, rewrite } from './rewrite.ts';
 
 /** Takes the opened messages [first, count). Returns the index of the one at which it stopped, for CONTROL_STOP. */
 export function accept(memory: Memory, first: number, count: number): number {
@@ -122,6 +124,11 @@ function acceptOne(memory: Memory, message: number, note: number): number {
   }
   if (!combineEcn(memory, packet, memory.u32(datagram + DATAGRAM_TOS) & 3)) {
     return drop(memory, DROP_CONGESTION_MARK_LOST);
+  }
+  const row = memory.u32(flow + FLOW_REWRITE);
+  if (row !== 0) {
+    noteFlow(memory, row, packet, 1, packet.length);
+    rewrite(memory, row, packet, false);
   }
   clampMss(memory, packet, at);
   coalesce(memory, packet, flow);

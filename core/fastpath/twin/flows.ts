@@ -15,20 +15,32 @@ import {
   FLOW_WAYS,
   FLOW_WHO,
   MOST_FLOWS,
+  REWRITES,
+  REWRITE_SESSION,
+  REWRITE_SIZE,
+  REWRITE_STAMP,
+  REWRITE_STAMPS,
 } from '../layout.ts';
 import type { Memory } from './memory.ts';
 
-/** Returns the flow of this generation for the key at CONTROL_KEY, who included, or `undefined`. */
+/**
+ * Returns the flow of this generation for the key at CONTROL_KEY, who included, or `undefined`; also where
+ * its session has ended.
+ */
 export function lookup(memory: Memory, who: number): number | undefined {
   memory.setU32(CONTROL_KEY + FLOW_WHO, who);
   const generation = memory.u32(CONTROL_GENERATION);
-  return ways(memory).find(
+  const found = ways(memory).find(
     (flow) => memory.u32(flow + FLOW_GENERATION) === generation && hasKey(memory, flow),
   );
+  return found !== undefined && isCurrent(memory, found) ? found : undefined;
 }
 
-/** Remembers the verdict for the key, in place of a flow of an older generation or the one unused for longest. */
-export function insertFlow(memory: Memory, verdict: number, rewrite: number): void {
+/**
+ * Remembers the verdict for the key, in place of a flow of an older generation or the one unused for
+ * longest. Returns the index of the row.
+ */
+export function insertFlow(memory: Memory, verdict: number, hasRewrite: boolean): number {
   const generation = memory.u32(CONTROL_GENERATION);
   const batch = memory.u32(CONTROL_BATCH);
   const age = (flow: number): number => {
@@ -40,9 +52,19 @@ export function insertFlow(memory: Memory, verdict: number, rewrite: number): vo
   memory.copy(victim, CONTROL_KEY, FLOW_VERDICT);
   memory.setU32(victim + FLOW_GENERATION, generation);
   memory.setU32(victim + FLOW_VERDICT, verdict);
-  memory.setU32(victim + FLOW_REWRITE, rewrite);
+  const index = (victim - FLOWS) / FLOW_SIZE;
+  memory.setU32(victim + FLOW_REWRITE, hasRewrite ? REWRITES + index * REWRITE_SIZE : 0);
   memory.setU32(victim + FLOW_BATCH, batch);
   memory.setU32(victim + FLOW_GROUP, 0);
+  return index;
+}
+
+/** Whether the session for which the flow is rewritten, if there is one, has not ended. */
+function isCurrent(memory: Memory, flow: number): boolean {
+  const row = memory.u32(flow + FLOW_REWRITE);
+  const session = row === 0 ? 0 : memory.u32(row + REWRITE_SESSION);
+  if (session === 0) return true;
+  return memory.u32(REWRITE_STAMPS + session * 4) === memory.u32(row + REWRITE_STAMP);
 }
 
 function hasKey(memory: Memory, flow: number): boolean {

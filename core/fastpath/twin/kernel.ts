@@ -26,6 +26,6 @@ export function createTwinKernel(
     gather: (count) => gather(memory, count),
     accept: (first, count) => accept(memory, first, count),
     finish: () => finish(memory),
-    insertFlow: (verdict, rewrite) => insertFlow(memory, verdict, rewrite),
+    insertFlow: (verdict, hasRewrite) => insertFlow(memory, verdict, hasRewrite),
   };
 }

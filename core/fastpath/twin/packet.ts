@@ -18,6 +18,9 @@ export interface Packet {
 
 export const TCP = 6;
 export const UDP = 17;
+export const ICMP = 1;
+export const ICMPV6 = 58;
+export const UDP_LITE = 136;
 
 /**
  * Parses the packet in [at, at + size) and fills the flow key at CONTROL_KEY, but for who. Returns
@@ -58,10 +61,7 @@ export function trafficClass(memory: Memory, at: number): number {
   return memory.u8(at) >> 4 === 4 ? memory.u8(at + 1) : (memory.n16(at) >> 4) & 0xff;
 }
 
-const ICMP = 1;
-const ICMPV6 = 58;
 const SCTP = 132;
-const UDP_LITE = 136;
 
 const HOP_BY_HOP = 0;
 const ROUTING = 43;

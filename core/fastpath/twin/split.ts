@@ -17,6 +17,7 @@ import {
   FACT_SENT_KEEPALIVE,
   FLOW_BATCH,
   FLOW_GROUP,
+  FLOW_REWRITE,
   FLOW_VERDICT,
   OUT_MESSAGES,
   MESSAGE_AUTHENTIC,
@@ -66,6 +67,7 @@ import { clampMss } from './mss.ts';
 import { isUnfragmentable, parse, TCP, trafficClass, UDP, type Packet } from './packet.ts';
 import { countDrop, peerAt, report } from './peers.ts';
 import { REJECT_AFTER_MESSAGES } from './replay.ts';
+import { checksumField, noteFlow, rewrite } from './rewrite.ts';
 
 /** Empties the OUT region. */
 export function startOut(memory: Memory): void {
@@ -86,10 +88,10 @@ export function split(memory: Memory, first: number, count: number): number {
   return count;
 }
 
-/** Splits one read for a peer, whatever the flow table says. Leaves why not in CONTROL_STOP. */
+/** Splits one read for a peer, whatever the flow table says, as it is. Leaves why not in CONTROL_STOP. */
 export function splitFor(memory: Memory, index: number, peer: number): void {
   const packet = packetOfRead(memory, index);
-  const stop = packet === undefined ? STOP_END : emit(memory, packet, peer);
+  const stop = packet === undefined ? STOP_END : emit(memory, packet, peer, 0);
   memory.setU32(CONTROL_STOP, stop);
   if (packet !== undefined && stop !== STOP_END) noteStop(memory, packet, peer);
 }
@@ -132,7 +134,7 @@ function splitOne(memory: Memory, packet: Packet): number {
     const detail = memory.u8(flow + FLOW_VERDICT + 1);
     peer = memory.u16(flow + FLOW_VERDICT + 2);
     if (verdict === VERDICT_FORWARD) {
-      stop = emit(memory, packet, peer);
+      stop = emit(memory, packet, peer, memory.u32(flow + FLOW_REWRITE));
     } else if (verdict === VERDICT_DROP) {
       stop = STOP_END;
       countDrop(memory, detail);
@@ -151,14 +153,20 @@ function noteStop(memory: Memory, packet: Packet, peer: number): void {
   memory.setU32(CONTROL_PEER, peer);
 }
 
-/** Makes the messages of a packet. Returns STOP_END, also when it was dropped, or why not. */
-function emit(memory: Memory, packet: Packet, peer: number): number {
+/**
+ * Makes the messages of a packet. Returns STOP_END, also when it was dropped, or why not. The packet is
+ * rewritten where it was read, so that a copy kept for later is what will be sent; one that is too big is
+ * not, as its sender is told about the packet that he knows.
+ */
+function emit(memory: Memory, packet: Packet, peer: number, row: number): number {
   // The top bit of the type only says that the flow speaks ECN.
   const gso = memory.u8(packet.at - VNET_HEADER_SIZE + 1) & 0x7f;
-  return gso === 0 ? emitWhole(memory, packet, peer) : emitSegments(memory, packet, gso, peer);
+  return gso === 0
+    ? emitWhole(memory, packet, peer, row)
+    : emitSegments(memory, packet, gso, peer, row);
 }
 
-function emitWhole(memory: Memory, packet: Packet, peer: number): number {
+function emitWhole(memory: Memory, packet: Packet, peer: number, row: number): number {
   const vnet = packet.at - VNET_HEADER_SIZE;
   const needsChecksum = (memory.u8(vnet) & NEEDS_CHECKSUM) !== 0;
   const start = memory.u16(vnet + 6);
@@ -167,6 +175,12 @@ function emitWhole(memory: Memory, packet: Packet, peer: number): number {
     return malformed(memory);
   }
   if (packet.length > memory.u32(CONTROL_MTU)) return tooBig(memory, packet);
+  if (row !== 0) {
+    // Where another checksum is wanted, that of a packet inside, the transport's own is complete.
+    const isOwn = start === packet.transport && field - start === checksumField(packet);
+    noteFlow(memory, row, packet, 1, packet.length);
+    rewrite(memory, row, packet, needsChecksum && isOwn);
+  }
   if (!isReady(memory, peer, 1)) return STOP_STAGE;
   if (!hasRoom(memory, peer, 1, packet.length)) return STOP_END;
   const to = nextPayload(memory, peer);
@@ -182,7 +196,13 @@ function emitWhole(memory: Memory, packet: Packet, peer: number): number {
   return STOP_END;
 }
 
-function emitSegments(memory: Memory, packet: Packet, gso: number, peer: number): number {
+function emitSegments(
+  memory: Memory,
+  packet: Packet,
+  gso: number,
+  peer: number,
+  row: number,
+): number {
   const { at, family, transport, protocol } = packet;
   if (!isSuperPacket(memory, packet, gso)) return malformed(memory);
   const isTcp = protocol === TCP;
@@ -195,6 +215,10 @@ function emitSegments(memory: Memory, packet: Packet, gso: number, peer: number)
   const count = Math.max(1, Math.ceil(payload / segment));
   const largest = headers + Math.min(segment, payload);
   if (largest > memory.u32(CONTROL_MTU)) return tooBig(memory, packet);
+  if (row !== 0) {
+    noteFlow(memory, row, packet, count, payload + headers * count);
+    rewrite(memory, row, packet, true);
+  }
   if (!isReady(memory, peer, count)) return STOP_STAGE;
   if (!hasRoom(memory, peer, count, largest)) return STOP_END;
 
@@ -220,7 +244,7 @@ function emitSegments(memory: Memory, packet: Packet, gso: number, peer: number)
     } else {
       memory.setN16(header + 4, size);
     }
-    const field = header + checksumField(protocol);
+    const field = header + superField(protocol);
     memory.setN16(field, 0);
     const total = sum(memory, header, size) + pseudoSum(memory, to, family, protocol, size);
     const result = checksum(total);
@@ -246,11 +270,12 @@ function isSuperPacket(memory: Memory, packet: Packet, gso: number): boolean {
     packet.length >= packet.transport + (isUdp ? 8 : 20) &&
     (memory.u8(vnet) & NEEDS_CHECKSUM) !== 0 &&
     memory.u16(vnet + 6) === packet.transport &&
-    memory.u16(vnet + 8) === checksumField(packet.protocol)
+    memory.u16(vnet + 8) === superField(packet.protocol)
   );
 }
 
-function checksumField(protocol: number): number {
+/** Returns where the checksum lies in the header of TCP or UDP. */
+function superField(protocol: number): number {
   return protocol === TCP ? 16 : 6;
 }
 

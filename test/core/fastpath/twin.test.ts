@@ -9,6 +9,7 @@ import {
   OUT_END,
   PEERS,
   PEER_SIZE,
+  REWRITE_STAMPS,
   SESSIONS,
   SESSIONS_PER_PEER,
   SESSION_SIZE,
@@ -16,7 +17,12 @@ import {
   UDP_IN,
   UDP_IN_END,
 } from '../../../core/fastpath/layout.ts';
-import type { Flow, FlowVerdict, PacketPolicy } from '../../../core/fastpath/packet-path.ts';
+import type {
+  Flow,
+  FlowVerdict,
+  PacketPolicy,
+  Rewrite,
+} from '../../../core/fastpath/packet-path.ts';
 import { SeededRandom } from '../wireguard/network.ts';
 import {
   ACK,
@@ -55,7 +61,8 @@ const COMPARED = [
   [CONTROL_KEY + FLOW_SIZE, TUN_IN],
   [UDP_IN, UDP_IN_END],
   [OUT, OUT_END],
-  [FLOWS, PEERS],
+  // Flows, rewrites, the list of touched ones, and the stamps of the first sessions.
+  [FLOWS, REWRITE_STAMPS + 4096],
   [PEERS, PEERS + PEER_COUNT * PEER_SIZE],
   [SESSIONS, SESSIONS + PEER_COUNT * SESSIONS_PER_PEER * SESSION_SIZE],
 ] as const;
@@ -93,6 +100,8 @@ await t.test('every kernel leaves the same bytes as the twin', async (t) => {
     for (const { station } of stations) {
       while (station.path.pollFacts() !== undefined) continue;
       while (station.path.pollDatagram() !== undefined) continue;
+      if (round % 3 === 0) while (station.path.pollFlowFacts() !== undefined) continue;
+      if (round % 5 === 0) station.path.forgetSession(round % 64);
       while (station.path.pollLocal() !== undefined) continue;
       station.sent();
     }
@@ -121,8 +130,26 @@ function verdictOf(flow: Flow, peer: number): FlowVerdict {
     case 3:
       return { type: 'local' };
     default:
-      return { type: 'forward', peer };
+      return { type: 'forward', peer, ...rewriteOf(flow) };
   }
+}
+
+/** Everything that can be rewritten, by ports, for each second flow. */
+function rewriteOf(flow: Flow): { readonly rewrite?: Rewrite } {
+  const { sourcePort, destinationPort, source, destination } = flow;
+  const kind = sourcePort * 5 + destinationPort * 3;
+  if (kind % 2 === 0 || flow.isFragment) return {};
+  const changed = (address: Uint8Array): Uint8Array => address.map((byte, i) => byte ^ (kind + i));
+  return {
+    rewrite: {
+      session: kind % 64,
+      isReply: kind % 3 === 0,
+      ...(kind % 4 === 1 && { source: changed(source) }),
+      ...(kind % 5 !== 1 && { destination: changed(destination) }),
+      ...(kind % 3 !== 1 && { sourcePort: kind }),
+      ...(kind % 7 > 1 && { destinationPort: kind * 999 }),
+    },
+  };
 }
 
 /** Returns where arenas differ from the first one. */
