@@ -1,5 +1,4 @@
 /** Writes the answers that are not a server's: what the stub resolver says, errors, and truncation. */
-import { ipAddressBytes, ipFamily, type IpAddress } from '../net/ip-address.ts';
 import { readUint16, writeUint16, writeUint32 } from '../packet/big-endian.ts';
 import {
   DNSSEC_OK,
@@ -22,9 +21,9 @@ export interface AnswerRecord {
   readonly data: Uint8Array;
 }
 
-export function addressRecord(address: IpAddress, ttl: number): AnswerRecord {
-  const type = ipFamily(address) === 4 ? TYPE.A : TYPE.AAAA;
-  return { type, ttl, data: ipAddressBytes(address) };
+/** `data` is an address of 4 or 16 bytes. */
+export function addressRecord(data: Uint8Array, ttl: number): AnswerRecord {
+  return { type: data.length === 4 ? TYPE.A : TYPE.AAAA, ttl, data };
 }
 
 export function pointerRecord(name: DomainName, ttl: number): AnswerRecord {

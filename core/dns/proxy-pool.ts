@@ -1,5 +1,11 @@
-import { ipAddressBytes, ipAddressFromBytes, ipFamily, type IpAddress } from '../net/ip-address.ts';
-import { networkOf, prefixContains, type IpPrefix } from '../net/ip-prefix.ts';
+import {
+  ipAddressBytes,
+  ipAddressFromBytes,
+  ipFamily,
+  type IpAddress,
+  type IpFamily,
+} from '../net/ip-address.ts';
+import { networkOf, type IpPrefix } from '../net/ip-prefix.ts';
 import { readUint32, writeUint32 } from '../packet/big-endian.ts';
 import { failed, ok, type Outcome } from '../sansio/outcome.ts';
 import type { DomainName } from './name.ts';
@@ -28,7 +34,7 @@ export const MOST_PROXY_NAMES = 65_536;
  * when all others are taken, the one that was free longest first.
  */
 export class ProxyPool {
-  #ranges: ProxyRanges;
+  #networks: Networks;
   #capacity: number;
   readonly #numbers = new Map<DomainName, number>();
   /** By number. */
@@ -38,13 +44,13 @@ export class ProxyPool {
 
   /** Entries that contradict each other or do not fit into the ranges are left out. */
   constructor(ranges: ProxyRanges, entries: Iterable<readonly [DomainName, number]> = []) {
-    this.#ranges = ranges;
+    this.#networks = networksOf(ranges);
     this.#capacity = capacityOf(ranges);
     this.#restore(entries);
   }
 
-  /** Returns the name's addresses and gives it some if it has none. */
-  assign(name: DomainName): Outcome<Proxies, 'proxies-exhausted'> {
+  /** Returns the number of the name and gives it one if it has none. */
+  assign(name: DomainName): Outcome<number, 'proxies-exhausted'> {
     let number = this.#numbers.get(name);
     if (number === undefined) {
       number = this.#names.length < this.#capacity ? this.#names.length : this.#free.shift();
@@ -52,20 +58,32 @@ export class ProxyPool {
       this.#set(name, number);
       this.#revision++;
     }
-    return ok(this.#proxiesOf(number));
+    return ok(number);
   }
 
-  /** Returns the addresses of a name that has some. */
+  /** Returns the addresses of a name that has a number. */
   get(name: DomainName): Proxies | undefined {
     const number = this.#numbers.get(name);
-    return number === undefined ? undefined : this.#proxiesOf(number);
+    if (number === undefined) return undefined;
+    const { ipv4, ipv6 } = this.#networks;
+    return {
+      ipv4: addressesAt(ipv4, number).map(ipAddressFromBytes),
+      ipv6: addressesAt(ipv6, number).map(ipAddressFromBytes),
+    };
+  }
+
+  /** Returns the addresses of a number as records have them, which costs less than their text. */
+  addressBytes(number: number, family: IpFamily): readonly Uint8Array[] {
+    return addressesAt(family === 4 ? this.#networks.ipv4 : this.#networks.ipv6, number);
   }
 
   /** Returns whose proxy the address is. */
   nameOf(address: IpAddress): DomainName | undefined {
-    const range = ipFamily(address) === 4 ? this.#ranges.ipv4 : this.#ranges.ipv6;
-    if (!prefixContains(range, address)) return undefined;
-    const offset = lastWord(address) - lastWord(networkOf(range).address);
+    const network = ipFamily(address) === 4 ? this.#networks.ipv4 : this.#networks.ipv6;
+    const bytes = ipAddressBytes(address);
+    const last = network.length - 4;
+    for (let i = 0; i < last; i++) if (bytes[i] !== network[i]) return undefined;
+    const offset = readUint32(bytes, last) - readUint32(network, last);
     return this.#names[Math.floor(offset / PROXIES_PER_FAMILY) - 1];
   }
 
@@ -86,7 +104,7 @@ export class ProxyPool {
   /** Names keep their numbers in the new ranges. Returns how many had no place there and are removed. */
   setRanges(ranges: ProxyRanges): number {
     const entries = [...this.#numbers];
-    this.#ranges = ranges;
+    this.#networks = networksOf(ranges);
     this.#capacity = capacityOf(ranges);
     this.#numbers.clear();
     this.#names.length = 0;
@@ -131,13 +149,19 @@ export class ProxyPool {
     this.#numbers.set(name, number);
     this.#names[number] = name;
   }
+}
 
-  #proxiesOf(number: number): Proxies {
-    return {
-      ipv4: addressesAt(this.#ranges.ipv4, number),
-      ipv6: addressesAt(this.#ranges.ipv6, number),
-    };
-  }
+/** The bytes of the first address of each range; those of proxies differ in the last four. */
+interface Networks {
+  readonly ipv4: Uint8Array;
+  readonly ipv6: Uint8Array;
+}
+
+function networksOf({ ipv4, ipv6 }: ProxyRanges): Networks {
+  return {
+    ipv4: ipAddressBytes(networkOf(ipv4).address),
+    ipv6: ipAddressBytes(networkOf(ipv6).address),
+  };
 }
 
 /**
@@ -149,16 +173,12 @@ function capacityOf({ ipv4, ipv6 }: ProxyRanges): number {
   return Math.max(0, Math.min(MOST_PROXY_NAMES, Math.floor(2 ** bits / PROXIES_PER_FAMILY) - 1));
 }
 
-function addressesAt(range: IpPrefix, number: number): readonly IpAddress[] {
-  const bytes = ipAddressBytes(networkOf(range).address);
-  const first = readUint32(bytes, bytes.length - 4) + (number + 1) * PROXIES_PER_FAMILY;
+function addressesAt(network: Uint8Array, number: number): readonly Uint8Array[] {
+  const last = network.length - 4;
+  const first = readUint32(network, last) + (number + 1) * PROXIES_PER_FAMILY;
   return Array.from({ length: PROXIES_PER_FAMILY }, (_, i) => {
-    writeUint32(bytes, bytes.length - 4, first + i);
-    return ipAddressFromBytes(bytes);
+    const bytes = network.slice();
+    writeUint32(bytes, last, first + i);
+    return bytes;
   });
-}
-
-function lastWord(address: IpAddress): number {
-  const bytes = ipAddressBytes(address);
-  return readUint32(bytes, bytes.length - 4);
 }

@@ -18,7 +18,7 @@
  * A resource's name is never NXDOMAIN, which resolvers take to be true of all types, and never goes to
  * another server. Names below it that start with underscores speak about it (RFC 8552), so they stay too.
  */
-import type { IpAddress } from '../net/ip-address.ts';
+import type { IpFamily } from '../net/ip-address.ts';
 import { unreachable } from '../sansio/outcome.ts';
 import {
   addressRecord,
@@ -32,7 +32,7 @@ import { decodeQuery, type Query } from './message.ts';
 import { withoutUnderscoredLabels, type DomainName } from './name.ts';
 import { CLASS, RCODE, TYPE } from './numbers.ts';
 import type { PatternTable } from './pattern.ts';
-import type { Proxies, ProxyPool } from './proxy-pool.ts';
+import type { ProxyPool } from './proxy-pool.ts';
 import { addressOfReverseName } from './reverse-name.ts';
 
 export type IpStack = 'dual' | 'ipv4-only' | 'ipv6-only';
@@ -59,7 +59,7 @@ export type StubDecision<Resource extends DnsResource> =
       readonly type: 'answer';
       readonly bytes: Uint8Array;
       readonly reason: AnswerReason;
-      /** For `proxies`: the client is about to use them. */
+      /** For questions about addresses: the client is about to use the name's proxies. */
       readonly lookup?: ResourceLookup<Resource>;
     }
   /** The query goes to the site of the most specific resource, and nowhere else. */
@@ -72,7 +72,8 @@ export interface ResourceLookup<Resource extends DnsResource> {
   readonly name: DomainName;
   /** All resources that have this name, the most specific first. */
   readonly resources: readonly Resource[];
-  readonly proxies: Proxies;
+  /** Which of its proxies clients are told. */
+  readonly families: readonly IpFamily[];
 }
 
 /** In seconds: an answer holds as long as its name is asked for, and resources may change at any time. */
@@ -129,15 +130,13 @@ export class StubResolver<Resource extends DnsResource> {
     }
     const assigned = this.#pool.assign(name);
     if (!assigned.ok) return answer(encodeFailure(query, RCODE.SERVFAIL), assigned.why);
-    const proxies = withinStacks(assigned.value, resources);
+    const lookup = { name, resources, families: familiesOf(resources) };
     // ANY gets what there is of these two types (RFC 8482 §4.1).
-    const addresses: readonly IpAddress[] = [
-      ...(type === TYPE.AAAA ? [] : proxies.ipv4),
-      ...(type === TYPE.A ? [] : proxies.ipv6),
-    ];
-    const lookup = { name, resources, proxies };
-    if (addresses.length === 0) return { ...noData(query), lookup };
-    const records = addresses.map((address) => addressRecord(address, RESOURCE_TTL));
+    const records = lookup.families
+      .filter((family) => type === TYPE.ANY || type === (family === 4 ? TYPE.A : TYPE.AAAA))
+      .flatMap((family) => this.#pool.addressBytes(assigned.value, family))
+      .map((address) => addressRecord(address, RESOURCE_TTL));
+    if (records.length === 0) return { ...noData(query), lookup };
     return { ...answer(encodeAnswer(query, records), 'proxies'), lookup };
   }
 }
@@ -181,9 +180,9 @@ function noData(query: Query): StubAnswer {
 }
 
 /** A family is there if any of the resources has it. */
-function withinStacks(proxies: Proxies, resources: readonly DnsResource[]): Proxies {
-  return {
-    ipv4: resources.some(({ ipStack }) => ipStack !== 'ipv6-only') ? proxies.ipv4 : [],
-    ipv6: resources.some(({ ipStack }) => ipStack !== 'ipv4-only') ? proxies.ipv6 : [],
-  };
+function familiesOf(resources: readonly DnsResource[]): readonly IpFamily[] {
+  const families: IpFamily[] = [];
+  if (resources.some(({ ipStack }) => ipStack !== 'ipv6-only')) families.push(4);
+  if (resources.some(({ ipStack }) => ipStack !== 'ipv4-only')) families.push(6);
+  return families;
 }

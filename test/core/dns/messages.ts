@@ -8,7 +8,7 @@ import { parseIpPrefix, type IpPrefix } from '../../../core/net/ip-prefix.ts';
 import type { Random } from '../../../core/sansio/random.ts';
 
 /** Messages as npm's dns-packet writes and reads them, which shares no code with ours. */
-export type Message = dnsPacket.Packet & { readonly rcode?: string };
+export type Message = dnsPacket.DecodedPacket & { readonly rcode?: string };
 
 export interface QuestionOptions {
   readonly id?: number;
