@@ -13,27 +13,26 @@ export class AttributeReader {
   /** The bytes are not attributes from some point on; what was read before stands. */
   malformed = false;
   readonly #bytes: Uint8Array;
-  readonly #view: DataView;
+  #lazyView: DataView | undefined;
   #start = 0;
   #end = 0;
   #next = 0;
 
   constructor(bytes: Uint8Array) {
     this.#bytes = bytes;
-    this.#view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   }
 
   next(): boolean {
     const at = this.#next;
     const left = this.#bytes.length - at;
     if (left <= 0) return false;
-    const length = left < ATTRIBUTE_HEADER ? 0 : this.#view.getUint16(at, HOST_IS_LITTLE_ENDIAN);
+    const length = left < ATTRIBUTE_HEADER ? 0 : this.#headerNumber(at);
     if (length < ATTRIBUTE_HEADER || length > left) {
       this.malformed = true;
       this.#next = this.#bytes.length;
       return false;
     }
-    this.type = this.#view.getUint16(at + 2, HOST_IS_LITTLE_ENDIAN) & ATTRIBUTE_TYPE_MASK;
+    this.type = this.#headerNumber(at + 2) & ATTRIBUTE_TYPE_MASK;
     this.#start = at + ATTRIBUTE_HEADER;
     this.#end = at + length;
     this.#next = at + aligned(length);
@@ -84,6 +83,18 @@ export class AttributeReader {
   /** The attributes inside this one. */
   nested(): AttributeReader {
     return new AttributeReader(this.value);
+  }
+
+  get #view(): DataView {
+    const { buffer, byteOffset, byteLength } = this.#bytes;
+    return (this.#lazyView ??= new DataView(buffer, byteOffset, byteLength));
+  }
+
+  /** Sixteen bits without a view: there are readers in tens of thousands, for the elements of sets. */
+  #headerNumber(at: number): number {
+    const first = this.#bytes[at] ?? 0;
+    const second = this.#bytes[at + 1] ?? 0;
+    return HOST_IS_LITTLE_ENDIAN ? first | (second << 8) : (first << 8) | second;
   }
 
   #has(length: number): boolean {

@@ -47,42 +47,47 @@ export class MessageWriter {
   }
 
   u8(type: number, value: number): this {
-    this.#attribute(type, 1).setUint8(0, value);
+    const at = this.#attribute(type, 1);
+    this.#view.setUint8(at, value);
     return this;
   }
 
   u16(type: number, value: number): this {
-    this.#attribute(type, 2).setUint16(0, value, HOST_IS_LITTLE_ENDIAN);
+    const at = this.#attribute(type, 2);
+    this.#view.setUint16(at, value, HOST_IS_LITTLE_ENDIAN);
     return this;
   }
 
   u32(type: number, value: number): this {
-    this.#attribute(type, 4).setUint32(0, value, HOST_IS_LITTLE_ENDIAN);
+    const at = this.#attribute(type, 4);
+    this.#view.setUint32(at, value, HOST_IS_LITTLE_ENDIAN);
     return this;
   }
 
   /** Appends an integer in network order, as netfilter has them. */
   be16(type: number, value: number): this {
-    this.#attribute(type, 2).setUint16(0, value);
+    const at = this.#attribute(type, 2);
+    this.#view.setUint16(at, value);
     return this;
   }
 
   be32(type: number, value: number): this {
-    this.#attribute(type, 4).setUint32(0, value);
+    const at = this.#attribute(type, 4);
+    this.#view.setUint32(at, value);
     return this;
   }
 
   /** `value` is an integer below 2^53. */
   be64(type: number, value: number): this {
-    const room = this.#attribute(type, 8);
-    room.setUint32(0, Math.floor(value / 0x1_0000_0000));
-    room.setUint32(4, value % 0x1_0000_0000);
+    const at = this.#attribute(type, 8);
+    this.#view.setUint32(at, Math.floor(value / 0x1_0000_0000));
+    this.#view.setUint32(at + 4, value % 0x1_0000_0000);
     return this;
   }
 
   bytes(type: number, value: Uint8Array): this {
-    const room = this.#attribute(type, value.length);
-    this.#bytes.set(value, room.byteOffset);
+    const at = this.#attribute(type, value.length);
+    this.#bytes.set(value, at);
     return this;
   }
 
@@ -98,7 +103,7 @@ export class MessageWriter {
 
   /** Appends an attribute that holds those written by `content`. */
   nested(type: number, content: () => void): this {
-    const start = this.#attribute(type | ATTRIBUTE_NESTED, 0).byteOffset - ATTRIBUTE_HEADER;
+    const start = this.#attribute(type | ATTRIBUTE_NESTED, 0) - ATTRIBUTE_HEADER;
     content();
     this.#setAttributeLength(start, this.#length - start);
     return this;
@@ -111,11 +116,12 @@ export class MessageWriter {
     return taken;
   }
 
-  #attribute(type: number, length: number): DataView {
+  /** Returns where the value starts. */
+  #attribute(type: number, length: number): number {
     const at = this.#grow(ATTRIBUTE_HEADER + length);
     this.#setAttributeLength(at, ATTRIBUTE_HEADER + length);
     this.#view.setUint16(at + 2, type, HOST_IS_LITTLE_ENDIAN);
-    return new DataView(this.#bytes.buffer, at + ATTRIBUTE_HEADER, length);
+    return at + ATTRIBUTE_HEADER;
   }
 
   #setAttributeLength(at: number, length: number): void {

@@ -1,4 +1,6 @@
 export { createNetlink, ROUTE_PROTOCOL, type NetlinkOptions } from './links.ts';
 export { createMemoryLinks, MemoryKernel } from './memory.ts';
 export type { Answer, Refusal } from './refusal.ts';
+export { Nftables } from './nftables.ts';
+export { createRuleset, type RulesetOptions } from './ruleset.ts';
 export { Rtnetlink } from './rtnetlink.ts';

@@ -5,6 +5,13 @@ import { Transaction } from '../../core/netlink/transaction.ts';
 import type { Native } from '../../core/plugin/native.ts';
 import { NetlinkReceiver, openNetlinkSocket } from './netlink-socket.ts';
 import { kernelRefusal, ownRefusal, systemRefusal, type Answer, type Refusal } from './refusal.ts';
+import {
+  SO_RCVBUF,
+  SO_RCVBUFFORCE,
+  SO_SNDBUF,
+  SO_SNDBUFFORCE,
+  SOL_SOCKET,
+} from './socket-options.ts';
 
 /** Objects kept of one dump, about 100 MB of routes. What comes after them is dropped and counted. */
 const MOST_DUMPED = 250_000;
@@ -85,18 +92,25 @@ export class RequestSocket {
     }
   }
 
-  close(): void {
-    if (!this.#isClosed) this.#native.close(this.#fd);
-    this.#isClosed = true;
-  }
+  /**
+   * Sends one datagram of `count` requests, which `encode` numbers upwards from its argument, and of
+   * which the last asks for an acknowledgement. Returns why each was refused; with `lost`, what is not
+   * refused was not answered either.
+   */
+  exchange(
+    count: number,
+    encode: (first: number) => Uint8Array,
+  ): {
+    readonly refusals: readonly (Refusal | undefined)[];
+    readonly lost: Refusal | undefined;
+  } {
+    const none = Array.from({ length: count }, () => undefined);
+    if (this.#isClosed) return { refusals: none, lost: CLOSED };
+    const first = this.#takeSequences(count);
+    const sent = this.#native.send(this.#fd, encode(first));
+    if (sent < 0) return { refusals: none, lost: systemRefusal(sent) };
 
-  #requestTogether(requests: readonly Uint8Array[]): readonly (Refusal | undefined)[] {
-    if (this.#isClosed) return requests.map(() => CLOSED);
-    const first = this.#takeSequences(requests.length);
-    const sent = this.#native.send(this.#fd, joinRequests(requests, first));
-    if (sent < 0) return requests.map(() => systemRefusal(sent));
-
-    const batch = new Batch(first, requests.length);
+    const batch = new Batch(first, count);
     let lost: Refusal | undefined;
     while (batch.isOpen && lost === undefined) {
       const datagram = this.#receiver.receive();
@@ -104,7 +118,31 @@ export class RequestSocket {
       else batch.handleDatagram(datagram);
     }
     this.stats.malformed += batch.malformed;
-    return batch.refusals.map((why) => (why === undefined ? lost : kernelRefusal(why)));
+    return { refusals: batch.refusals.map((why) => why && kernelRefusal(why)), lost };
+  }
+
+  /** Lets the kernel queue so many bytes of requests and of answers, beyond its limits where we may. */
+  enlarge(bytes: number): void {
+    for (const [forced, usual] of [
+      [SO_SNDBUFFORCE, SO_SNDBUF],
+      [SO_RCVBUFFORCE, SO_RCVBUF],
+    ] as const) {
+      if (this.#native.setOption(this.#fd, SOL_SOCKET, forced, bytes) < 0) {
+        this.#native.setOption(this.#fd, SOL_SOCKET, usual, bytes);
+      }
+    }
+  }
+
+  close(): void {
+    if (!this.#isClosed) this.#native.close(this.#fd);
+    this.#isClosed = true;
+  }
+
+  #requestTogether(requests: readonly Uint8Array[]): readonly (Refusal | undefined)[] {
+    const { refusals, lost } = this.exchange(requests.length, (first) =>
+      joinRequests(requests, first),
+    );
+    return refusals.map((refusal) => refusal ?? lost);
   }
 
   /** Returns the first of `count` sequences in a row, none of which is zero. */

@@ -10,8 +10,8 @@ export interface ElementDiff {
  * Returns what has to be removed, then added, so that a set has the wanted elements. One whose value,
  * timeout or comment differs is in both. `timeoutMs` is what elements have that say nothing else.
  *
- * Wanted lists are long and change by little: what is equal at both ends is passed over in one sweep, at
- * no cost where the objects are the same, and only the rest is looked up by key.
+ * Wanted lists are long and change by little: what is equal at both ends is passed over in one sweep, then
+ * what are the same objects, and only the rest is looked up by key.
  */
 export function diffElements(
   wanted: readonly SetElement[],
@@ -20,22 +20,28 @@ export function diffElements(
 ): ElementDiff {
   if (wanted === observed) return { removed: [], added: [] };
   const isSame = (a: SetElement | undefined, b: SetElement | undefined) =>
-    a === b || (a !== undefined && b !== undefined && isEqual(a, b, timeoutMs));
+    a !== undefined && b !== undefined && isEqual(a, b, timeoutMs);
   const shorter = Math.min(wanted.length, observed.length);
   let start = 0;
-  while (start < shorter && isSame(wanted[start], observed[start])) start++;
+  for (; start < shorter; start++) {
+    const a = wanted[start];
+    const b = observed[start];
+    if (a !== b && !isSame(a, b)) break;
+  }
   let end = 0;
-  while (end < shorter - start && isSame(wanted.at(-1 - end), observed.at(-1 - end))) end++;
+  for (; end < shorter - start; end++) {
+    const a = wanted[wanted.length - 1 - end];
+    const b = observed[observed.length - 1 - end];
+    if (a !== b && !isSame(a, b)) break;
+  }
 
+  const there = new Set(observed.slice(start, observed.length - end));
   const missing = new Map<string, SetElement>();
-  for (let i = start; i < wanted.length - end; i++) {
-    const element = wanted[i];
-    if (element !== undefined) missing.set(elementKey(element), element);
+  for (const element of wanted.slice(start, wanted.length - end)) {
+    if (!there.delete(element)) missing.set(elementKey(element), element);
   }
   const removed: SetElement[] = [];
-  for (let i = start; i < observed.length - end; i++) {
-    const element = observed[i];
-    if (element === undefined) continue;
+  for (const element of there) {
     const key = elementKey(element);
     if (isSame(missing.get(key), element)) missing.delete(key);
     else removed.push(element);

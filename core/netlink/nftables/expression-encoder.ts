@@ -44,7 +44,10 @@ function writeExpression(writer: MessageWriter, expression: Expression): void {
   writer.nested(LIST_ITEM, () => {
     writer.name(ExpressionAttribute.name, KERNEL_NAMES[expression.type]);
     if (expression.type === 'notrack') return;
-    writer.nested(ExpressionAttribute.data, () => writeAttributes(writer, expression));
+    writer.nested(ExpressionAttribute.data, () => {
+      if (isStatement(expression)) writeStatement(writer, expression);
+      else writeAttributes(writer, expression);
+    });
   });
 }
 
@@ -80,7 +83,7 @@ const KERNEL_NAMES = {
 
 type Known = Exclude<Expression, { readonly type: 'unknown' | 'notrack' }>;
 
-function writeAttributes(writer: MessageWriter, expression: Known): void {
+function writeAttributes(writer: MessageWriter, expression: Exclude<Known, Statement>): void {
   switch (expression.type) {
     case 'meta':
       writer.be32(2, META_KEYS[expression.key]).be32(1, registerNumber(expression.into));
@@ -149,36 +152,28 @@ function writeAttributes(writer: MessageWriter, expression: Known): void {
       writer.be32(1, VERDICT_REGISTER);
       writeData(writer, 2, expression.verdict);
       return;
-    case 'nat':
-    case 'masquerade':
-    case 'redirect':
-    case 'reject':
-    case 'counter':
-    case 'limit':
-    case 'log':
-    case 'queue':
-    case 'object':
     default:
-      writeStatement(writer, expression);
+      unreachable(expression);
   }
 }
 
 /** The expressions that act, and load no register. */
-type Statement = Extract<
-  Known,
-  {
-    readonly type:
-      | 'nat'
-      | 'masquerade'
-      | 'redirect'
-      | 'reject'
-      | 'counter'
-      | 'limit'
-      | 'log'
-      | 'queue'
-      | 'object';
-  }
->;
+const STATEMENTS = [
+  'nat',
+  'masquerade',
+  'redirect',
+  'reject',
+  'counter',
+  'limit',
+  'log',
+  'queue',
+  'object',
+] as const;
+type Statement = Extract<Known, { readonly type: (typeof STATEMENTS)[number] }>;
+
+function isStatement(expression: Known): expression is Statement {
+  return STATEMENTS.some((type) => type === expression.type);
+}
 
 function writeStatement(writer: MessageWriter, expression: Statement): void {
   switch (expression.type) {
