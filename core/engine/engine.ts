@@ -69,6 +69,8 @@ export class Engine {
   readonly #events: Event[] = [];
   readonly #commands: Command[] = [];
   #privateKey: Uint8Array;
+  /** base64 */
+  #publicKey: string;
   #fwmark = 0;
   #phase: 'running' | 'stopped' = 'running';
   #running: Target | undefined;
@@ -82,6 +84,7 @@ export class Engine {
   constructor(options: EngineOptions, now: Instant) {
     this.#crypto = options.crypto;
     this.#privateKey = options.privateKey;
+    this.#publicKey = this.#publicKeyOf(options.privateKey);
     this.#lastNow = now;
     this.#assertion = new Assertion(now);
     const { fleet, keptCandidates: kept } = options;
@@ -266,7 +269,7 @@ export class Engine {
     const own = this.#running?.configuration.interface;
     return {
       phase: this.#phaseForPeople(),
-      publicKey: encodeBase64(this.#crypto.x25519.publicKey(this.#privateKey)),
+      publicKey: this.#publicKey,
       interface:
         own === undefined
           ? undefined
@@ -302,6 +305,10 @@ export class Engine {
     return wanted.ok ? undefined : wanted.why;
   }
 
+  #publicKeyOf(privateKey: Uint8Array): string {
+    return encodeBase64(this.#crypto.x25519.publicKey(privateKey));
+  }
+
   #handleDrain(type: 'drain' | 'cancel-drain', now: Instant): void {
     const isBegin = type === 'drain';
     const isNews = isBegin ? this.#drain.begin(this.#peers.traffic(), now) : this.#drain.cancel();
@@ -324,6 +331,7 @@ export class Engine {
     if (!wanted.ok) return;
     if (request.privateKey !== undefined && request.privateKey !== 'none') {
       this.#privateKey = request.privateKey;
+      this.#publicKey = this.#publicKeyOf(request.privateKey);
       this.#plane.setPrivateKey(request.privateKey, now);
       this.#paths.setPrivateKey(request.privateKey, now);
     }

@@ -57,7 +57,11 @@ export class MemoryStreamNetwork {
    * What the network does to a stream, asked for each segment: one that stalls stays on the wire, since
    * TCP repeats it; one that is refused breaks the stream.
    */
-  path: (route: MemoryRoute) => 'passes' | 'stalls' | 'refuses' = () => 'passes';
+  path: (route: MemoryRoute, segment: MemorySegment) => 'passes' | 'stalls' | 'refuses' = () =>
+    'passes';
+
+  /** Something came on the wire. */
+  onSent: (segment: MemorySegment) => void = () => undefined;
 
   /** What the listener sees of a route: translators change both addresses. */
   translate: (route: MemoryRoute) => MemoryRoute = (route) => route;
@@ -87,7 +91,8 @@ export class MemoryStreamNetwork {
   deliver(): void {
     for (const happen of this.#local.splice(0)) happen();
     for (let at = 0; at < this.wire.length;) {
-      const fate = this.path(this.wire[at]!.route);
+      const waiting = this.wire[at]!;
+      const fate = this.path(waiting.route, waiting);
       if (fate === 'stalls') {
         at++;
         continue;
@@ -233,7 +238,9 @@ class Connection {
   }
 
   put(length: number, arrive: () => void): void {
-    this.#network.wire.push({ route: this.route, length, arrive });
+    const segment = { route: this.route, length, arrive };
+    this.#network.wire.push(segment);
+    this.#network.onSent(segment);
   }
 
   /** The listener takes it, and calls `accept` once it knows what it is. */

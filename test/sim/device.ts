@@ -1,24 +1,24 @@
 import { parseName, type Name } from '../../core/config/name.ts';
+import type { Engine } from '../../core/engine/engine.ts';
 import { KEPT_CANDIDATES, readKeptCandidates } from '../../core/engine/kept-candidates.ts';
 import type { PathsStatus } from '../../core/engine/paths.ts';
+import type { FleetDeviceOptions } from '../../core/fleet/fleet-device.ts';
 import type { IpAddress } from '../../core/net/ip-address.ts';
 import type { Files } from '../../core/plugin/files.ts';
 import type { Links } from '../../core/plugin/links.ts';
-import type { Streams } from '../../core/plugin/streams.ts';
 import type { Millis } from '../../core/sansio/instant.ts';
 import { nullLog } from '../../core/sansio/log.ts';
 import { ok } from '../../core/sansio/outcome.ts';
-import { createNobleCrypto } from '../../plugins/crypto-noble/index.ts';
-import { createNodeCrypto } from '../../plugins/crypto-node/index.ts';
+import type { MemoryStreams } from '../memory/streams.ts';
 import type { Arenas } from './arenas.ts';
 import type { Broker, Channel } from './broker.ts';
+import { crypto } from './crypto.ts';
 import type { Host } from './host.ts';
 import { receivedNumbers, sendNumber } from './numbered-packets.ts';
+import type { Call } from './recording.ts';
 import { SeededRandom } from './seeded-random.ts';
-import { Site } from './site.ts';
+import { createEngine, Site } from './site.ts';
 import { START_UNIX_MS } from './world.ts';
-
-export const crypto = createNodeCrypto(createNobleCrypto());
 
 /**
  * A router of a simulated world with a daemon, which may be killed and started again: its keys, its
@@ -33,7 +33,9 @@ export class Device {
   readonly #seed: number;
   readonly #broker: Broker;
   readonly #arenas: Arenas;
-  readonly #streams: (() => Streams) | undefined;
+  readonly #makeStreams: (() => MemoryStreams) | undefined;
+  #streams: MemoryStreams | undefined;
+  readonly #calls: Call[] | undefined;
   readonly #files = new Map<string, Uint8Array>();
   #arena: ArrayBuffer;
   #channel: Channel;
@@ -52,8 +54,10 @@ export class Device {
     readonly seed: number;
     readonly broker: Broker;
     readonly arenas: Arenas;
+    /** Takes down every call of the engine of the first start. */
+    readonly calls?: Call[];
     /** Makes the stream transport of one start. */
-    readonly streams?: () => Streams;
+    readonly streams?: () => MemoryStreams;
   }) {
     const name = parseName(options.name);
     if (name === undefined) throw new Error(`no name: ${options.name}`);
@@ -63,7 +67,8 @@ export class Device {
     this.#seed = options.seed;
     this.#broker = options.broker;
     this.#arenas = options.arenas;
-    this.#streams = options.streams;
+    this.#calls = options.calls;
+    this.#makeStreams = options.streams;
     [this.#arena, this.#channel, this.#site] = this.#begin();
     this.publicKey = this.#site.publicKey;
   }
@@ -110,6 +115,11 @@ export class Device {
     return [...this.#receivedBefore, ...receivedNumbers(this.#site.tun)];
   }
 
+  /** Makes the engine of the first start again, to replay its calls on; at the start of a world. */
+  twin(): Engine {
+    return createEngine(this.#seed, this.host.clock(), { fleet: this.#fleetOptions() });
+  }
+
   /** How packets get to a peer, as its status tells. */
   path(peer: Device): PathsStatus | undefined {
     return this.#site.engine.status().peers.find(({ id }) => id === peer.name)?.path;
@@ -120,15 +130,13 @@ export class Device {
     this.#receivedBefore.push(...receivedNumbers(this.#site.tun));
     this.#site.kill();
     this.#channel.kill();
+    this.#streams?.stop();
     this.host.kill();
     this.#arenas.giveBack(this.#arena);
   }
 
   #begin(): [ArrayBuffer, Channel, Site] {
     const seed = this.#seed;
-    const signingKey = new Uint8Array(32);
-    const random = new SeededRandom(seed + 77 + this.#restarts);
-    new SeededRandom(seed + 78).fill(signingKey);
     const arena = this.#arenas.take();
     const channel = this.#broker.channel();
     const links: Links = {
@@ -150,7 +158,7 @@ export class Device {
       },
       remove: (name) => void this.#files.delete(name),
     };
-    const unixMs = this.host.unixMs;
+    this.#streams = this.#makeStreams?.();
     const site = new Site({
       time: this.host,
       network: this.host.transports,
@@ -161,24 +169,31 @@ export class Device {
       links,
       files,
       control: channel,
-      ...(this.#streams && { streams: this.#streams() }),
+      ...(this.#streams && { streams: this.#streams }),
       keptCandidates: readKeptCandidates(this.#files.get(KEPT_CANDIDATES) ?? new Uint8Array(0)),
-      fleet: {
-        fleet: 'sim' as Name,
-        device: this.name,
-        operatorKeys: [],
-        signingKey,
-        bootId: 1 + this.#restarts,
-        software: 'simulation',
-        kept: undefined,
-        unixMs,
-        clockFloorMs: START_UNIX_MS,
-        crypto,
-        random,
-        log: nullLog,
-      },
+      fleet: this.#fleetOptions(),
+      ...(this.#calls && this.#restarts === 0 && { calls: this.#calls }),
     });
     site.addresses = this.host.addresses;
     return [arena, channel, site];
+  }
+
+  #fleetOptions(): FleetDeviceOptions {
+    const signingKey = new Uint8Array(32);
+    new SeededRandom(this.#seed + 78).fill(signingKey);
+    return {
+      fleet: 'sim' as Name,
+      device: this.name,
+      operatorKeys: [],
+      signingKey,
+      bootId: 1 + this.#restarts,
+      software: 'simulation',
+      kept: undefined,
+      unixMs: this.host.unixMs,
+      clockFloorMs: START_UNIX_MS,
+      crypto,
+      random: new SeededRandom(this.#seed + 77 + this.#restarts),
+      log: nullLog,
+    };
   }
 }

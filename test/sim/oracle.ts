@@ -38,6 +38,13 @@ export function relayPossible(
   });
 }
 
+/** Whether one of them can dial the other's listener on this port. */
+export function streamPossible(world: World, a: Host, b: Host, port: number): boolean {
+  const dials = (from: Host, to: Host): boolean =>
+    to.addresses.some((address) => world.canDial(from, socketAddress(address, port)));
+  return dials(a, b) || dials(b, a);
+}
+
 /** What is between a host and some network, seen as one NAT. */
 interface Side {
   readonly mapping: Dependence;

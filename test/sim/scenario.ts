@@ -45,12 +45,16 @@ export interface Scenario {
   readonly loss: number;
   readonly bursts: Bursts | undefined;
   readonly relays: readonly ('runs' | 'dead')[];
+  /** Whether relays take TCP too, and routers listen on it. */
+  readonly hasStreams: boolean;
   readonly upsets: readonly TimedUpset[];
 }
 
 const FIRST_UPSET: Millis = 20_000;
-const BETWEEN_UPSETS: Millis = 30_000;
-const MOST_UPSETS = 4;
+const BETWEEN_UPSETS: Millis = 20_000;
+const MOST_UPSETS = 3;
+/** Of sleeps: an hour of trying costs as much as twenty other stories. */
+const LONG_SLEEPS = 0.1;
 
 export function makeScenario(seed: number): Scenario {
   const random = new SeededRandom(seed);
@@ -71,11 +75,16 @@ export function makeScenario(seed: number): Scenario {
     const kinds: (() => Upset)[] = [
       () => ({ type: 'rebind', side: at }),
       () => ({ type: 'readdress', side: at }),
-      () => ({ type: 'restart', side: at, for: pick([200, 5_000, 60_000]) }),
-      () => ({ type: 'partition', side: at, for: pick([10_000, 200_000]) }),
+      () => ({ type: 'restart', side: at, for: pick([200, 5_000, 40_000]) }),
+      () => ({ type: 'partition', side: at, for: chance(0.2) ? 200_000 : 10_000 }),
       () => ({ type: 'outage', side: at, for: pick([3_000, 30_000]) }),
-      () => ({ type: 'sleep', side: at, for: pick([60_000, 3_600_000]), isCounted: chance(0.5) }),
-      () => ({ type: 'block-direct', for: pick([10_000, 100_000]) }),
+      () => ({
+        type: 'sleep',
+        side: at,
+        for: chance(LONG_SLEEPS) ? 3_600_000 : 40_000,
+        isCounted: chance(0.5),
+      }),
+      () => ({ type: 'block-direct', for: pick([10_000, 40_000]) }),
     ];
     if (relays.length > 0) {
       const relay = Math.floor(random.fraction() * relays.length);
@@ -92,7 +101,9 @@ export function makeScenario(seed: number): Scenario {
   const isSameCarrier = a.isBehindCarrier && b.isBehindCarrier && chance(0.5);
   const loss = pick([0, 0, 0.01, 0.05, 0.2]);
   const bursts = chance(0.15) ? { goodToBad: 0.01, badToGood: 0.2, lossWhenBad: 0.8 } : undefined;
-  return { seed, a, b, isSameCarrier, loss, bursts, relays, upsets };
+  const isBlocked = [a, b].some(({ nat }) => nat === 'udpBlocked');
+  const hasStreams = chance(isBlocked ? 0.5 : 0.1);
+  return { seed, a, b, isSameCarrier, loss, bursts, relays, hasStreams, upsets };
 }
 
 /** When the last upset is over. */
@@ -103,14 +114,14 @@ export function endOfUpsets({ a, b, upsets }: Scenario): Millis {
 
 /** The story in one line, which the seed makes again. */
 export function formatScenario(scenario: Scenario): string {
-  const { seed, a, b, isSameCarrier, loss, bursts, relays, upsets } = scenario;
+  const { seed, a, b, isSameCarrier, loss, bursts, relays, hasStreams, upsets } = scenario;
   const carrier = isSameCarrier ? ' same carrier,' : '';
   const lossy = loss === 0 ? '' : ` loss ${loss},`;
   const bursty = bursts === undefined ? '' : ' bursts,';
   const story = upsets.map(({ at, upset }) => `${at / 1_000}s ${formatUpset(upset)}`).join(', ');
   return (
     `SEED=${seed} a ${formatSide(a)}, b ${formatSide(b)},${carrier}${lossy}${bursty}` +
-    ` relays [${relays.join(' ')}], ${story === '' ? 'nothing happens' : story}`
+    ` relays [${relays.join(' ')}],${hasStreams ? ' streams,' : ''} ${story === '' ? 'nothing happens' : story}`
   );
 }
 

@@ -21,10 +21,9 @@ import { encodeBase64 } from '../../core/sansio/base64.ts';
 import { nullLog, type Log } from '../../core/sansio/log.ts';
 import { BugError, ok } from '../../core/sansio/outcome.ts';
 import { World } from '../../openwrt/world.ts';
-import { createNobleCrypto } from '../../plugins/crypto-noble/index.ts';
-import { createNodeCrypto } from '../../plugins/crypto-node/index.ts';
 import type { MemoryNetwork } from '../memory/datagrams.ts';
 import { MemoryTunHost, type MemoryTun } from '../memory/packet-device.ts';
+import { crypto } from './crypto.ts';
 import { recordCalls, type Call } from './recording.ts';
 import { SeededRandom } from './seeded-random.ts';
 import type { VirtualTime } from './virtual-time.ts';
@@ -61,8 +60,6 @@ const STRICT_LOG: Log = {
     throw new BugError(`${message} ${JSON.stringify(fields)}`);
   },
 };
-
-const crypto = createNodeCrypto(createNobleCrypto());
 
 /** A daemon of the simulation: the real engine, driver and wiring over devices in memory. */
 export class Site {
@@ -120,7 +117,7 @@ export class Site {
         links: options.links ?? NO_LINKS,
         files: options.files ?? NO_FILES,
         streams: options.streams ?? NO_STREAMS,
-        deviceKey: new Uint8Array(32).fill(seed & 0xff),
+        deviceKey: options.fleet?.signingKey ?? new Uint8Array(32).fill(seed & 0xff),
         control: options.control ?? {
           connect: () => ok(undefined),
           publish: (publication) => void this.published.push(publication),

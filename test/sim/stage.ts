@@ -3,16 +3,21 @@ import { socketAddressIp } from '../../core/net/socket-address.ts';
 import { unreachable } from '../../core/sansio/outcome.ts';
 import type { Arenas } from './arenas.ts';
 import { Broker } from './broker.ts';
-import { crypto, Device } from './device.ts';
+import { crypto } from './crypto.ts';
+import { Device } from './device.ts';
 import type { Gateway } from './gateway.ts';
 import type { Host } from './host.ts';
 import type { Network } from './network.ts';
+import type { Call } from './recording.ts';
 import type { Scenario, SideName, SideScenario, Upset } from './scenario.ts';
 import { TurnServer } from './turn-server.ts';
 import { World } from './world.ts';
+import { WorldStreams } from './world-streams.ts';
 
 const USER = 'r1';
 const PASSWORD = 'relay secret';
+/** Where routers listen for streams. */
+export const STREAM_PORT = 443;
 
 interface Side {
   readonly device: Device;
@@ -29,17 +34,21 @@ export class Stage {
   /** Tells everybody's address, and relays nothing. */
   readonly mirror: TurnServer;
   readonly #mirrorHost: Host;
+  readonly #streams: WorldStreams | undefined;
   readonly sides: Readonly<Record<SideName, Side>>;
 
-  constructor(scenario: Scenario, arenas: Arenas) {
+  /** `calls` takes down every call of the engine at a. */
+  constructor(scenario: Scenario, arenas: Arenas, calls?: Call[]) {
     this.world = new World(scenario.seed);
     const { timeline, random, internet } = this.world;
     this.broker = new Broker(timeline, random);
+    this.#streams = scenario.hasStreams ? new WorldStreams(this.world) : undefined;
     this.relays = scenario.relays.map((state, i) => {
       const line = { latency: 10 + 20 * i };
       const host = this.world.host(`relay ${i}`, internet, { families: [4, 6], line });
       const users = new Map([[USER, PASSWORD]]);
       const server = new TurnServer({ host, random, crypto, users });
+      this.#streams?.serve(host, server);
       if (state === 'dead') server.stop();
       return { host, server };
     });
@@ -59,7 +68,17 @@ export class Stage {
       const number = name === 'a' ? 1 : 2;
       const address = `10.0.0.${number}`;
       const broker = this.broker;
-      const device = new Device({ name, host, address, seed: seed * 10 + number, broker, arenas });
+      const tcp = this.#streams;
+      const device = new Device({
+        name,
+        host,
+        address,
+        seed: seed * 10 + number,
+        broker,
+        arenas,
+        ...(calls && name === 'a' && { calls }),
+        ...(tcp && { streams: () => tcp.createStreams(host) }),
+      });
       return { device, host, gateways };
     };
     this.sides = { a: side('a'), b: side('b') };
@@ -91,14 +110,18 @@ export class Stage {
   #configure(name: SideName): void {
     const own = this.sides[name].device;
     const peer = this.sides[name === 'a' ? 'b' : 'a'].device;
-    const relays = this.relays.map(({ server }) => ({
-      url: `turn:${server.address(4)}?transport=udp`,
-      username: USER,
-      credential: PASSWORD,
-    }));
+    const transports = this.#streams === undefined ? ['udp'] : ['udp', 'tcp'];
+    const relays = this.relays.flatMap(({ server }) =>
+      transports.map((transport) => ({
+        url: `turn:${server.address(4)}?transport=${transport}`,
+        username: USER,
+        credential: PASSWORD,
+      })),
+    );
     own.configure({
       interface: { addresses: [`${own.address}/24`] },
       relays: [{ url: `stun:${this.mirror.address(4)}` }, ...relays],
+      ...(this.#streams && { streams: { listenPort: STREAM_PORT } }),
       peers: [
         {
           id: peer.name,
@@ -116,6 +139,7 @@ export class Stage {
     const relay = 'relay' in upset ? this.relays[upset.relay]?.server : undefined;
     switch (upset.type) {
       case 'rebind':
+        if (side !== undefined && side.gateways.length > 0) this.#streams?.reset(side.host);
         return side?.gateways[0]?.rebind();
       case 'readdress':
         return side && this.#readdress(side);

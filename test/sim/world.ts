@@ -26,6 +26,8 @@ export interface Dialled {
   readonly host: Host;
   readonly local: SocketAddress;
   readonly remote: SocketAddress;
+  /** Where it arrives: what was dialled, or what a NAT forwards that to. */
+  readonly to: SocketAddress;
   /** One way. */
   readonly latency: Millis;
 }
@@ -116,6 +118,7 @@ export class World {
       host: host.host,
       local,
       remote: up.seenAs,
+      to: host.to,
       latency: from.link.up.quality.latency + up.latency + host.latency,
     };
   }
@@ -164,7 +167,7 @@ function descend(start: Network, from: SocketAddress, destination: SocketAddress
     const member = network.memberAt(socketAddressIp(to));
     if (member instanceof Host) {
       if (member.isAsleep || member.link.down.isDown) return undefined;
-      return { host: member, latency: latency + member.link.down.quality.latency };
+      return { host: member, to, latency: latency + member.link.down.quality.latency };
     }
     if (!(member instanceof Gateway) || member.link.down.isDown) return undefined;
     if (member.blocks({ protocol: 'tcp', local: to, remote: from })) return undefined;
