@@ -29,6 +29,8 @@ import {
   bytes,
   CWR,
   FIN,
+  headersOf,
+  other,
   partialRead,
   plainRead,
   PSH,
@@ -136,20 +138,28 @@ function verdictOf(flow: Flow, peer: number): FlowVerdict {
 
 /** Everything that can be rewritten, by ports, for each second flow. */
 function rewriteOf(flow: Flow): { readonly rewrite?: Rewrite } {
-  const { sourcePort, destinationPort, source, destination } = flow;
+  const { protocol, sourcePort, destinationPort, source, destination } = flow;
   const kind = sourcePort * 5 + destinationPort * 3;
-  if (kind % 2 === 0 || flow.isFragment) return {};
-  const changed = (address: Uint8Array): Uint8Array => address.map((byte, i) => byte ^ (kind + i));
+  if (kind % 2 === 0 && !flow.isFragment) return {};
+  if (flow.isFragment) return { rewrite: { source: changedBy(source, kind) } };
+  const hasPorts = [6, 17, 136].includes(protocol);
+  const isIcmp = [1, 58].includes(protocol);
+  const changed = (address: Uint8Array): Uint8Array => changedBy(address, kind);
   return {
     rewrite: {
       session: kind % 64,
       isReply: kind % 3 === 0,
       ...(kind % 4 === 1 && { source: changed(source) }),
       ...(kind % 5 !== 1 && { destination: changed(destination) }),
-      ...(kind % 3 !== 1 && { sourcePort: kind }),
-      ...(kind % 7 > 1 && { destinationPort: kind * 999 }),
+      ...(kind % 3 !== 1 && hasPorts && { sourcePort: kind & 0xffff }),
+      ...(kind % 7 > 1 && hasPorts && { destinationPort: (kind * 999) & 0xffff }),
+      ...(isIcmp && { sourcePort: kind & 0xffff }),
     },
   };
+}
+
+function changedBy(address: Uint8Array, by: number): Uint8Array {
+  return address.map((byte, i) => byte ^ (by + i));
 }
 
 /** Returns where arenas differ from the first one. */
@@ -196,9 +206,28 @@ function smallRead(random: SeededRandom): Uint8Array {
     () => tcp({ ...addresses, ...ports, sequence: random.below(3) * 100 }),
     () => udp({ ...addresses, ...ports, payload: bytes(random.below(300)) }),
     () => udp({ ...addresses, ...ports, payload: bytes(1300 + random.below(200)) }),
-  ][random.below(4)]!();
-  const read = random.below(2) === 0 ? plainRead(packet) : partialRead(packet);
+    () => fragment(udp({ ...addresses, ...ports, df: false }), random.below(2) * 64),
+    () => fragment(tcp({ ...addresses, ...ports, df: false }), random.below(2) * 64),
+    () => echoRequest(addresses, random),
+  ][random.below(7)]!();
+  const { protocol } = headersOf(packet);
+  const isPlain = random.below(2) === 0 || (protocol !== 6 && protocol !== 17);
+  const read = isPlain ? plainRead(packet) : partialRead(packet);
   return random.below(6) === 0 ? damaged(random, read) : read;
+}
+
+/** One of the fragments of an IPv4 packet, `offset` bytes in; other packets stay whole. */
+function fragment(packet: Uint8Array, offset: number): Uint8Array {
+  if (headersOf(packet).family === 4) {
+    new DataView(packet.buffer).setUint16(6, offset === 0 ? 0x2000 : offset / 8);
+  }
+  return packet;
+}
+
+function echoRequest(addresses: Partial<typeof V6>, random: SeededRandom): Uint8Array {
+  const isIpv6 = addresses.source !== undefined;
+  const message = Uint8Array.of(isIpv6 ? 128 : 8, 0, 1, 2, 0, random.below(8), 0, 1);
+  return other(isIpv6 ? 58 : 1, message, addresses);
 }
 
 /** At most 8 trains of what was sent, in another order, with repetitions, losses and damage. */
