@@ -4,7 +4,7 @@ import type { FleetDevice } from '../lab/fleet.ts';
 import { attempt, inTurn, type Bench, type BenchContext } from './bench-definition.ts';
 import { KEEPALIVE_SECONDS, TUNNEL, TUNNEL_MTU } from './contestants/contestant.ts';
 import { cpuSeconds } from './process-usage.ts';
-import { ADDRESS, inRelayLab, SITES, type RelayLab } from './relay/lab.ts';
+import { ADDRESS, inRelayLab, shapeLines, SITES, type RelayLab } from './relay/lab.ts';
 import { plainRate } from './relay/plain.ts';
 import { less, more, type Metric, type Samples } from './samples.ts';
 import { fullDatagrams, tcp, type Route } from './traffic.ts';
@@ -12,6 +12,8 @@ import { fullDatagrams, tcp, type Route } from './traffic.ts';
 const M = {
   throughput: more('one way', 'Gbit/s'),
   throughputBack: more('the other way', 'Gbit/s'),
+  shaped: more('through lines of 1 Gbit/s', 'Gbit/s'),
+  shapedBack: more('through lines of 1 Gbit/s, the other way', 'Gbit/s'),
   udp: more('UDP in the tunnel, sent at the rate of plain UDP', 'Gbit/s'),
   daemonCpu: less('CPU of both daemons', 's/Gbit'),
   daemonCpuBack: less('CPU of both daemons, the other way', 's/Gbit'),
@@ -72,20 +74,17 @@ export const paths: Bench = {
 };
 
 function goals(samples: Samples) {
-  const ratio = (metric: Metric, one: string, other: string): number =>
-    samples.median(one, metric) / samples.median(other, metric);
-  return [M.throughput, M.throughputBack].flatMap((metric) => [
-    {
-      what: `${RELAYED}, ${metric.name}: × ${PLAIN}`,
-      measured: ratio(metric, RELAYED, PLAIN),
-      wanted: { atLeast: 0.8 },
-    },
-    {
-      what: `${DIRECT}, ${metric.name}: × ${WIREGUARD}`,
-      measured: ratio(metric, DIRECT, WIREGUARD),
-      wanted: { atLeast: 0.9 },
-    },
-  ]);
+  const goal = (metric: Metric, one: string, other: string, atLeast: number) => ({
+    what: `${one}, ${metric.name}: × ${other}`,
+    measured: samples.median(one, metric) / samples.median(other, metric),
+    wanted: { atLeast },
+  });
+  return [
+    ...[M.throughput, M.throughputBack, M.shaped, M.shapedBack].map((metric) =>
+      goal(metric, RELAYED, PLAIN, 0.8),
+    ),
+    ...[M.throughput, M.throughputBack].map((metric) => goal(metric, DIRECT, WIREGUARD, 0.9)),
+  ];
 }
 
 async function measurePlain({ samples, seconds, directory }: BenchContext): Promise<void> {
@@ -96,6 +95,11 @@ async function measurePlain({ samples, seconds, directory }: BenchContext): Prom
     const back = await plainRate(parts, seconds, 'to client');
     samples.add(PLAIN, M.throughputBack, back.gigabitsPerSecond);
     samples.add(PLAIN, M.relayCpuBack, back.relayCpu);
+    await shapeLines(parts);
+    const shaped = await plainRate(parts, seconds, 'from client');
+    samples.add(PLAIN, M.shaped, shaped.gigabitsPerSecond);
+    const shapedBack = await plainRate(parts, seconds, 'to client');
+    samples.add(PLAIN, M.shapedBack, shapedBack.gigabitsPerSecond);
   });
 }
 
@@ -119,11 +123,17 @@ async function measure(context: BenchContext, name: string, way: Way): Promise<v
         samples.add(name, relayCpu, (cpuSeconds(relay.pid) - before.relay) / gigabits);
       }
     }
+    if (way.relay !== 'udp') return;
     const plain = samples.median(PLAIN, M.throughput);
-    if (way.relay !== undefined && plain > 0) {
+    if (plain > 0) {
       const udp = { seconds, gigabitsPerSecond: plain, length: TUNNEL_MTU - IPV4_AND_UDP_HEADERS };
       samples.add(name, M.udp, await fullDatagrams(route, udp));
     }
+    await shapeLines(parts);
+    const shaped = await tcp(route, { seconds });
+    samples.add(name, M.shaped, shaped.gigabitsPerSecond);
+    const shapedBack = await tcp(route, { seconds, isReverse: true });
+    samples.add(name, M.shapedBack, shapedBack.gigabitsPerSecond);
   });
 }
 

@@ -1,42 +1,48 @@
 /**
  * Datagrams through a relay without a tunnel, as many as it takes:
  *
- *     relay.mjs client NATIVE RELAY PEER flood|wait    makes an allocation with a channel to the peer, says
- *                                                      `relayed ADDRESS`, and floods the channel or waits
- *     relay.mjs peer NATIVE ADDRESS                    floods the relayed address
+ *     relay.mjs client NATIVE RELAY PEER WINDOW    makes an allocation with a channel to the peer, says
+ *                                                      `relayed ADDRESS`, and floods the channel
+ *     relay.mjs peer NATIVE ADDRESS WINDOW             floods the relayed address
  *
- * Both run until a signal ends them. Whoever started them counts what arrives.
+ * With a window of 0 they do not flood. Both count what comes, and say `TIME: received COUNT` at SIGUSR2, the how-manieth time it is. SIGTERM
+ * ends them.
  */
 import { parseSocketAddress, type SocketAddress } from '../../../core/net/socket-address.ts';
 import { encodeChannelData } from '../../../core/turn/channel-data.ts';
 import { TurnClient } from '../../interop/turn-client.ts';
-import { DATAGRAM_LENGTH, PEER_PORT } from './datagrams.ts';
+import { FULL_LENGTH, PEER_PORT } from './datagrams.ts';
 import { UdpLine } from './udp-line.ts';
 
-const [role, nativeFile = '', remote = '', to = '', what] = process.argv.slice(2);
-const payload = new Uint8Array(DATAGRAM_LENGTH).fill(1);
-let isOver = false;
-process.once('SIGTERM', () => (isOver = true));
+const [role, nativeFile = '', ...parameters] = process.argv.slice(2);
+const window = Number(parameters.at(-1));
+const [remote, to] = parameters.slice(0, -1).map(address);
+if (remote === undefined) throw new Error('no address to send to');
+const end = new AbortController();
+process.once('SIGTERM', () => end.abort());
 
-if (role === 'client') await beClient();
-else await new UdpLine(nativeFile, address(remote), PEER_PORT).flood(payload, () => isOver);
+const line = new UdpLine(nativeFile, remote, role === 'client' ? 0 : PEER_PORT);
+let asked = 0;
+process.on('SIGUSR2', () => console.log(`${++asked}: received ${line.received}`));
+if (role === 'client' && to !== undefined) await beClient(to);
+else await run();
 process.exit();
 
-async function beClient(): Promise<void> {
-  const line = new UdpLine(nativeFile, address(remote), 0);
-  const client = new TurnClient(line, {
-    type: 'long-term',
-    username: 'culvert',
-    password: 'correct-horse',
-  });
+async function beClient(peer: SocketAddress): Promise<void> {
+  const credentials = { username: 'culvert', password: 'correct-horse' };
+  const client = new TurnClient(line, { type: 'long-term', ...credentials });
   const { relayed } = await client.event('allocated');
-  client.do((allocation, now) => void allocation.channelTo(address(to), now));
+  client.do((allocation, now) => void allocation.channelTo(peer, now));
   const { channel } = await client.event('channel-bound');
+  line.wrap = (data) => encodeChannelData({ channel, payload: data }, 'udp');
   console.log(`relayed ${relayed[0]}`);
-  const message = encodeChannelData({ channel, payload }, 'udp');
-  if (what === 'flood') await line.flood(message, () => isOver);
-  while (!isOver) await new Promise((resolve) => setTimeout(resolve, 50));
+  await run();
   client.close();
+}
+
+async function run(): Promise<void> {
+  if (window > 0) await line.flood(new Uint8Array(FULL_LENGTH).fill(1), window, end.signal);
+  else await new Promise((resolve) => end.signal.addEventListener('abort', resolve));
 }
 
 function address(text: string): SocketAddress {

@@ -15,31 +15,50 @@ import {
 import { writePath } from '../../../core/fastpath/path.ts';
 import type { SocketAddress } from '../../../core/net/socket-address.ts';
 import { nullLog } from '../../../core/sansio/log.ts';
+import { CHANNEL_HEADER_LENGTH } from '../../../core/turn/channel-data.ts';
 import { loadNative } from '../../../plugins/platform-node/native.ts';
 import { UdpTransport } from '../../../plugins/transport-udp/udp-transport.ts';
 import type { Line } from '../../interop/turn-client.ts';
+import { FULL_LENGTH } from './datagrams.ts';
 
-/** Trains of one batch. */
-const TRAINS = 16;
-const RECEIVED = 16;
+/** Datagrams of one batch. */
+const RECEIVED = 64;
 
 const PATH_AT = 0;
 const SENDS = PATH_AT + PATH_SIZE;
-const DATAGRAMS = SENDS + TRAINS * SEND_SIZE;
+const DATAGRAMS = SENDS + SEND_SIZE;
 const TRAIN = DATAGRAMS + RECEIVED * DATAGRAM_SIZE;
 const INTO = TRAIN + LARGEST_TRAIN;
-const END = INTO + RECEIVED * LARGEST_TRAIN;
+const END = INTO + 8 * LARGEST_TRAIN;
 
 /** RFC 768: what a UDP datagram over IPv4, and a train of them, carries at most. */
 const LARGEST_PAYLOAD = 65_507;
 
-/** UDP to one address, message by message and in trains, by the batches of the product. */
+/** Milliseconds after which those on their way are held for lost. */
+const PATIENCE = 10;
+
+/** Shorter than a STUN message, also with the header of a channel. */
+const ANSWER_LENGTH = 8;
+const LONGEST_ANSWER = ANSWER_LENGTH + CHANNEL_HEADER_LENGTH;
+
+/**
+ * UDP to one address by the batches of the product: single messages, and floods. The last four bytes of a
+ * datagram of a flood are its number. The receiver answers each batch with the number of its last one,
+ * by which the sender knows how fast it may go on: more than the way carries would only steal its time.
+ */
 export class UdpLine implements Line {
   readonly transport = 'udp';
   readonly #udp: UdpTransport;
   readonly #remote: SocketAddress;
+  /** How what is not STUN is sent, such as in a channel. */
+  wrap: (payload: Uint8Array) => Uint8Array = (payload) => payload;
   readonly #arena: ArrayBuffer = new ArrayBuffer(END);
   #handle: (message: Uint8Array) => void = () => undefined;
+  /** Datagrams of the flood, which are counted and not looked at. */
+  #received = 0;
+  /** Of a flood of ours: the number that was answered last, and what waits for the next answer. */
+  #answered = 0;
+  #onAnswer: () => void = () => undefined;
 
   /** Binds `port`, or any where it is 0. Throws where that fails. */
   constructor(nativeFile: string, remote: SocketAddress, port: number) {
@@ -68,33 +87,52 @@ export class UdpLine implements Line {
     this.#handle = handle;
   }
 
+  /** How many datagrams of the flood came. */
+  get received(): number {
+    return this.#received;
+  }
+
   close(): void {
     this.#udp.close();
   }
 
-  /** Sends the datagram again and again, as fast as it can, until `isOver`. */
-  async flood(datagram: Uint8Array, isOver: () => boolean): Promise<void> {
+  /**
+   * Sends the payload again and again until the signal, as long as at most `window` datagrams are on their
+   * way, behind the last one that was answered.
+   */
+  async flood(payload: Uint8Array, window: number, end: AbortSignal): Promise<void> {
     const view = new DataView(this.#arena);
-    const count = Math.floor(LARGEST_PAYLOAD / datagram.length);
-    for (let i = 0; i < count; i++) {
-      new Uint8Array(this.#arena, TRAIN + i * datagram.length).set(datagram);
-    }
-    while (!isOver()) {
-      for (let i = 0; i < TRAINS; i++) {
-        const record = SENDS + i * SEND_SIZE;
-        view.setUint32(record + SEND_OFFSET, TRAIN, true);
-        view.setUint32(record + SEND_LENGTH, count * datagram.length, true);
-        view.setUint32(record + SEND_SEGMENT, datagram.length, true);
-        view.setUint32(record + SEND_PATH, PATH_AT, true);
+    const datagram = this.wrap(payload);
+    const { length } = datagram;
+    const count = Math.floor(LARGEST_PAYLOAD / length);
+    for (let i = 0; i < count; i++) new Uint8Array(this.#arena).set(datagram, TRAIN + i * length);
+    view.setUint32(SEND_OFFSET + SENDS, TRAIN, true);
+    view.setUint32(SEND_LENGTH + SENDS, count * length, true);
+    view.setUint32(SEND_PATH + SENDS, PATH_AT, true);
+    for (let sent = 0; !end.aborted;) {
+      for (let i = 1; i <= count; i++) view.setUint32(TRAIN + i * length - 4, ++sent);
+      view.setUint32(SEND_SEGMENT + SENDS, length, true);
+      this.#udp.send(1);
+      while (sent - this.#answered > window) {
+        if (!(await this.#isAnswered())) this.#answered = sent;
       }
-      this.#udp.send(TRAINS);
-      await new Promise((resolve) => setImmediate(resolve));
     }
+  }
+
+  #isAnswered(): Promise<boolean> {
+    return new Promise((resolve) => {
+      const patience = setTimeout(() => resolve(false), PATIENCE);
+      this.#onAnswer = () => {
+        clearTimeout(patience);
+        resolve(true);
+      };
+    });
   }
 
   #receive(fd: number): void {
     const view = new DataView(this.#arena);
     const count = this.#udp.receive(fd);
+    let last: number | undefined;
     for (let i = 0; i < count; i++) {
       const record = DATAGRAMS + i * DATAGRAM_SIZE;
       const start = view.getUint32(record + DATAGRAM_OFFSET, true);
@@ -102,8 +140,19 @@ export class UdpLine implements Line {
       const segment = view.getUint32(record + DATAGRAM_SEGMENT, true) || length;
       for (let at = 0; at < length; at += segment) {
         const size = Math.min(segment, length - at);
-        this.#handle(new Uint8Array(this.#arena, start + at, size).slice());
+        if (size > LONGEST_ANSWER && size < FULL_LENGTH) {
+          this.#handle(new Uint8Array(this.#arena, start + at, size).slice());
+          continue;
+        }
+        const number = view.getUint32(start + at + size - 4);
+        if (size <= LONGEST_ANSWER) this.#answered = Math.max(this.#answered, number);
+        else last = number;
+        if (size >= FULL_LENGTH) this.#received++;
       }
     }
+    if (last === undefined) return this.#onAnswer();
+    const answer = new Uint8Array(ANSWER_LENGTH);
+    new DataView(answer.buffer).setUint32(ANSWER_LENGTH - 4, last);
+    this.send(this.wrap(answer));
   }
 }
