@@ -1,4 +1,5 @@
 export { createNetlink, ROUTE_PROTOCOL, type NetlinkOptions } from './links.ts';
+export { createMemoryRuleset, MemoryTables } from './memory-ruleset.ts';
 export { createMemoryLinks, MemoryKernel } from './memory.ts';
 export type { Answer, Refusal } from './refusal.ts';
 export { Nftables } from './nftables.ts';

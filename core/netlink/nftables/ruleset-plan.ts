@@ -199,7 +199,8 @@ function hasBase(base: BaseChain | undefined, observed: ObservedChain | undefine
   return there.type === type && there.hook === hook && there.priority === priority;
 }
 
-function observedBase({ type, hook, priority, policy }: BaseChain): ObservedBase {
+/** Returns what the kernel tells of a base chain. */
+export function observedBase({ type, hook, priority, policy }: BaseChain): ObservedBase {
   return { type, hook: HOOKS.indexOf(hook), priority, policy: policy ?? 'accept' };
 }
 
