@@ -111,6 +111,8 @@ interface Exchange {
   readonly query: Query;
   readonly group: string;
   readonly startedAt: Instant;
+  /** How often the cache had been flushed then. */
+  readonly flushes: number;
   /** All with the same transport. */
   readonly waiting: { readonly client: DnsClient; readonly query: Query }[];
   readonly tries: Try<Exchange>[];
@@ -139,6 +141,7 @@ export class Forwarder {
     unsolicited: 0,
   };
   #waiting = 0;
+  #flushes = 0;
   #now: Instant;
 
   constructor(options: { readonly random: Random; readonly cache?: DnsCache }, now: Instant) {
@@ -147,10 +150,14 @@ export class Forwarder {
     this.#now = now;
   }
 
-  /** Sets the servers of a group, in the order of preference. What is known of those that stay is kept. */
+  /**
+   * Sets the servers of a group, in the order of preference. What is known of those that stay is kept;
+   * answers are forgotten, as other servers may give others.
+   */
   setGroup(name: string, group: UpstreamGroup): void {
     this.#groups.set(name, { ...group, upstreams: group.upstreams.slice(0, MOST_UPSTREAMS) });
     this.#keepHealths();
+    this.flush();
   }
 
   removeGroup(name: string): void {
@@ -158,9 +165,10 @@ export class Forwarder {
     this.#keepHealths();
   }
 
-  /** Forgets the answers kept: servers or networks are others now. */
+  /** Forgets the answers kept, and keeps none of those that are still under way. */
   flush(): void {
     this.#cache.flush();
+    this.#flushes++;
   }
 
   /** The query is borrowed for the call. Asks the servers of the group. */
@@ -194,6 +202,7 @@ export class Forwarder {
       query: kept,
       group,
       startedAt: now,
+      flushes: this.#flushes,
       waiting: [{ client, query: kept }],
       tries: [],
       needsTcp: false,
@@ -229,7 +238,8 @@ export class Forwarder {
       exchange.needsTcp = true;
       return this.#ask(exchange, health, now);
     }
-    if (this.#groups.get(exchange.group)?.isCached === true) {
+    const isCached = this.#groups.get(exchange.group)?.isCached === true;
+    if (isCached && exchange.flushes === this.#flushes) {
       this.#cache.store(exchange.query, bytes, now);
     }
     this.#finish(exchange, bytes);

@@ -162,6 +162,10 @@ export class Resolver<Resource extends SiteResource> {
     return this.#forwarder.stats;
   }
 
+  get cache(): Forwarder['cache'] {
+    return this.#forwarder.cache;
+  }
+
   upstreams(): readonly UpstreamStatus[] {
     return this.#forwarder.upstreams();
   }

@@ -132,6 +132,12 @@ export class Scene {
     });
   }
 
+  /** A call that nobody asked for. */
+  timeout(): void {
+    this.forwarder.handleTimeout(this.now);
+    this.#drain();
+  }
+
   later(deliver: () => void, ms: number = this.latency): void {
     this.#inbox.push({ at: this.now + ms, deliver });
     this.#inbox.sort((a, b) => a.at - b.at);

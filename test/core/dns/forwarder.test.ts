@@ -514,6 +514,51 @@ await t.test('answers are kept where the group says so', async (t) => {
   t.match(scene.forwarder.cache, { hits: 1, misses: 2, size: 0 });
 });
 
+await t.test(
+  'other servers may give other answers: what was kept, or is under way, is not kept',
+  async (t) => {
+    const scene = new Scene([FIRST], 1, true);
+    const other = question('other.example', 'A');
+    scene.ask(Q);
+    scene.run(100);
+    scene.ask(other);
+    scene.forwarder.setGroup('others', { upstreams: [SECOND], isCached: true });
+    scene.run(100);
+    t.equal(scene.received.length, 2, 'the client has its answer');
+    scene.ask(Q);
+    scene.ask(other);
+    t.same(
+      scene.sent.map(({ upstream }) => upstream),
+      [FIRST.id, FIRST.id, SECOND.id, SECOND.id],
+    );
+  },
+);
+
+await t.test('calls that nobody asked for change nothing', async (t) => {
+  const traceOf = (step: number) => {
+    const scene = new Scene([FIRST, SECOND], SEED);
+    scene.behaviours.set(FIRST.id, silent);
+    for (let i = 0; i < 5; i++) {
+      scene.ask(question(`host${i}.example`, 'A', { id: i }));
+      for (let ms = 0; ms < 700; ms += step) {
+        scene.run(step);
+        scene.timeout();
+      }
+    }
+    for (let ms = 0; ms < 70_000; ms += step) {
+      scene.run(step);
+      scene.timeout();
+    }
+    const { sent, probes, received, changes } = scene;
+    return {
+      sent: [...sent, ...probes].map(({ at, upstream, id, port }) => [at, upstream, id, port]),
+      received: received.map(({ at, message }) => [at, message.id]),
+      changes,
+    };
+  };
+  t.same(traceOf(10), traceOf(700));
+});
+
 await t.test('a machine that slept answers each client once, and nothing else', async (t) => {
   const scene = new Scene();
   scene.behaviours.set(FIRST.id, silent);

@@ -196,7 +196,7 @@ await t.test('what a query costs is printed', async (t) => {
   time('forwarded there and back', ask(question('www.example', 'A', { udpSize: 1232 }), 0));
   t.equal(resolver.forwarding.queries, 50_000);
   time('answered from the cache', ask(question('www.example', 'ANY', { udpSize: 1232 }), 60));
-  t.equal(resolver.forwarding.queries, 100_000);
+  t.ok(resolver.cache.hits > 49_000);
 });
 
 function scene(proxies: ProxyPool = pool()) {
