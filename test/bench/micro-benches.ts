@@ -6,7 +6,7 @@ import { cipherMetrics } from './micro/cipher.ts';
 import { handshakeMetrics, handshakeSide } from './micro/handshake.ts';
 import type { Finding } from './micro/micro-bench.ts';
 import { netlinkMetrics } from './micro/netlink.ts';
-import { peerMetrics } from './micro/peers.ts';
+import { connectionMemory, peerMetrics } from './micro/peers.ts';
 import { routeMetrics } from './micro/routes.ts';
 import type { Metric } from './samples.ts';
 
@@ -25,7 +25,16 @@ export const microBenches: readonly Bench[] = [
       })),
   },
   micro('routes', 'Finding the peer of an address', '100 prefixes', routeMetrics),
-  micro('peers', 'One peer and a thousand', '1 peer', peerMetrics),
+  {
+    ...micro('peers', 'One peer and a thousand', '1 peer', peerMetrics),
+    goals: (samples) => [
+      {
+        what: `${connectionMemory.name} (KB)`,
+        measured: samples.median('1 peer', connectionMemory),
+        wanted: { atMost: 16 },
+      },
+    ],
+  },
   netlink(),
 ];
 

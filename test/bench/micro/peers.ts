@@ -26,6 +26,7 @@ import { createNobleCrypto } from '../../../plugins/crypto-noble/index.ts';
 import { createNodeCrypto } from '../../../plugins/crypto-node/index.ts';
 import { nodeRandom } from '../../../plugins/platform-node/index.ts';
 import { less, more } from '../samples.ts';
+import { idleConnectionKilobytes } from './connections.ts';
 import { sink, timePerCall, type Finding } from './micro-bench.ts';
 
 const sending = more('send 64 bytes, to peers in turn', 'packets/s');
@@ -33,12 +34,21 @@ const receiving = more('receive 64 bytes, from peers in turn', 'packets/s');
 const nextDeadline = less('ask for the next deadline', 'ns');
 const keepalives = less('keepalives of 60 s', 'ms');
 const reading = less('read the status of all', 'ms');
+export const connectionMemory = less('idle connection of a Culvert peer', 'KB');
 
-export const peerMetrics = [sending, receiving, nextDeadline, keepalives, reading];
+export const peerMetrics = [
+  sending,
+  receiving,
+  nextDeadline,
+  keepalives,
+  reading,
+  connectionMemory,
+];
 
 /** The packet path and the protocol with one peer and with many. */
 export function peers(seconds: number): Finding[] {
-  return [1, 1000].flatMap((count) => {
+  const kilobytes = idleConnectionKilobytes();
+  const findings: Finding[] = [1, 1000].flatMap((count) => {
     const subject = count === 1 ? '1 peer' : `${count.toLocaleString('en')} peers`;
     const packets = new PacketLoop(count).run(Math.min(seconds, 1) * 1000);
     const hub = new Hub(count);
@@ -52,6 +62,7 @@ export function peers(seconds: number): Finding[] {
       { subject, metric: keepalives, value: hub.pass(60_000) },
     ];
   });
+  return [...findings, { subject: '1 peer', metric: connectionMemory, value: kilobytes }];
 }
 
 const crypto = createNodeCrypto(createNobleCrypto());
