@@ -3,14 +3,15 @@ import type { RelayConfiguration } from '../config/configuration.ts';
 import { parseIpAddress, type IpAddress } from '../net/ip-address.ts';
 import { socketAddress, type SocketAddress } from '../net/socket-address.ts';
 import type { DialTarget, StreamId } from '../plugin/streams.ts';
-import { sooner, type Deadline } from '../sansio/agent.ts';
+import { earliest, type Deadline } from '../sansio/agent.ts';
 import type { Crypto } from '../sansio/crypto.ts';
-import { after, type Instant, type Millis } from '../sansio/instant.ts';
+import { after, elapsed, type Instant, type Millis } from '../sansio/instant.ts';
 import type { Log } from '../sansio/log.ts';
 import { randomFraction, type Random } from '../sansio/random.ts';
 import { BindingClient } from '../stun/binding.ts';
 import { Allocation, type AllocationFailure, type TurnCredentials } from '../turn/allocation.ts';
 import { TurnStreamFraming } from '../turn/stream-framing.ts';
+import type { RelayOutputs } from './relay-outputs.ts';
 
 /** The URL of a relay as configured: its name everywhere. */
 export type RelayId = string;
@@ -36,6 +37,7 @@ export type RelayEvent =
   | { readonly type: 'hang-up'; readonly relay: RelayId; readonly stream: StreamId }
   /** Relayed addresses came or went, or our address as it sees it. */
   | { readonly type: 'relay-changed'; readonly relay: RelayId }
+  /** Its relayed addresses are void. Each cause is told once until it is ready again. */
   | {
       readonly type: 'relay-failed';
       readonly relay: RelayId;
@@ -75,6 +77,8 @@ const LAST_RETRY: Millis = 60_000;
 const MOST_DOUBLINGS = Math.ceil(Math.log2(LAST_RETRY / FIRST_RETRY));
 /** A name is asked for again after this long without an answer. */
 const RESOLVE_PATIENCE: Millis = 15_000;
+/** A server is asked whether all is as before at most this often, however many doubt it. */
+const DOUBT_INTERVAL: Millis = 2_000;
 
 type Server =
   | { readonly type: 'none' }
@@ -88,7 +92,13 @@ type Server =
     }
   | { readonly type: 'stun'; readonly address: SocketAddress; readonly client: BindingClient };
 
-/** One configured STUN or TURN server: finds it, keeps our allocation there, and tries again for ever. */
+/**
+ * One configured STUN or TURN server: finds it, keeps our allocation there, and tries again for ever.
+ *
+ * A doubt has it asked whether it knows us still, while what we know of it stays: only an answer, or none to
+ * four requests within 8 s, changes that. A server that fails is not asked for doubts, but when its time
+ * has come; a change of our network brings that forward.
+ */
 export class Relay {
   readonly id: RelayId;
   readonly #configuration: RelayConfiguration;
@@ -98,8 +108,15 @@ export class Relay {
   #state: RelayState = { type: 'waiting', why: undefined };
   #untried: readonly IpAddress[] = [];
   #mapped: SocketAddress | undefined;
+  /** The addresses that were told last; `undefined` since a failure. */
+  #told: string | undefined;
+  /** Causes that were told since it was ready. */
+  readonly #toldFailures = new Set<RelayFailure>();
   #failures = 0;
   #retryAt: Instant | undefined;
+  #doubtedAt: Instant | undefined;
+  /** When it is asked after a change of the network that came right after a doubt. */
+  #askAt: Instant | undefined;
 
   constructor(
     configuration: RelayConfiguration,
@@ -140,6 +157,11 @@ export class Relay {
     return this.#state.type === 'ready' && this.#server.type === 'turn'
       ? this.#server.allocation.relayed
       : [];
+  }
+
+  /** Whether it is a TURN server that has an allocation for us, or had one until just now. */
+  get isRelaying(): boolean {
+    return this.#state.type === 'ready' && this.#server.type === 'turn';
   }
 
   /** Our address as it sees it over UDP: a server-reflexive one. */
@@ -201,42 +223,64 @@ export class Relay {
     if (this.stream !== undefined) this.#fail('not-reachable', why, now, true);
   }
 
-  /** Our addresses changed, or perhaps that of the NAT: is the allocation still ours? */
+  /** Where there is no path: is the allocation still ours, and our address that of the NAT? */
+  handleDoubt(now: Instant): void {
+    if (this.#state.type !== 'ready' || this.#isDoubtedLately(now)) return;
+    this.#doubtedAt = now;
+    this.#check(now);
+  }
+
+  /** Our addresses or routes changed: the same, and what failed is worth another try. */
   handleNetworkChange(now: Instant): void {
-    if (this.#state.type === 'waiting') {
-      this.#failures = 0;
-      this.#seek(now);
-    } else if (this.#server.type === 'turn') {
-      this.#server.allocation.refresh(now);
-    } else if (this.#server.type === 'stun') {
-      this.#ask(this.#server.address, undefined, now);
+    this.#askAt = undefined;
+    if (this.#doubtedAt !== undefined && this.#isDoubtedLately(now)) {
+      this.#askAt = after(this.#doubtedAt, DOUBT_INTERVAL);
+      return;
     }
-    this.#settle(now);
+    this.#doubtedAt = now;
+    this.#failures = 0;
+    if (this.#server.type === 'none') this.#seek(now);
+    this.#check(now);
   }
 
   close(now: Instant): void {
     if (this.#server.type === 'turn') {
       this.#server.allocation.close(now);
-      this.#drainTransmits();
+      this.#drainTransmits(now);
     }
-    this.#hangUp();
+    this.#hangUp(now);
     this.#server = { type: 'none' };
     this.#state = { type: 'waiting', why: undefined };
+    this.#retryAt = undefined;
+    this.#askAt = undefined;
   }
 
   handleTimeout(now: Instant): void {
     if (this.#retryAt !== undefined && this.#retryAt <= now) this.#seek(now);
+    if (this.#askAt !== undefined && this.#askAt <= now) this.handleNetworkChange(now);
     if (this.#server.type === 'turn') this.#server.allocation.handleTimeout(now);
     if (this.#server.type === 'stun') this.#server.client.handleTimeout(now);
     this.#settle(now);
   }
 
   pollTimeout(): Deadline | undefined {
-    const retry =
-      this.#retryAt === undefined ? undefined : { at: this.#retryAt, reason: 'try a relay again' };
-    if (this.#server.type === 'turn') return sooner(this.#server.allocation.pollTimeout(), retry);
-    if (this.#server.type === 'stun') return sooner(this.#server.client.pollTimeout(), retry);
-    return retry;
+    const server = this.#server;
+    return earliest(
+      server.type === 'turn' ? server.allocation.pollTimeout() : undefined,
+      server.type === 'stun' ? server.client.pollTimeout() : undefined,
+      this.#retryAt === undefined ? undefined : { at: this.#retryAt, reason: 'try a relay again' },
+      this.#askAt === undefined ? undefined : { at: this.#askAt, reason: 'ask a relay again' },
+    );
+  }
+
+  #isDoubtedLately(now: Instant): boolean {
+    return this.#doubtedAt !== undefined && elapsed(this.#doubtedAt, now) < DOUBT_INTERVAL;
+  }
+
+  #check(now: Instant): void {
+    if (this.#server.type === 'turn') this.#server.allocation.refresh(now);
+    if (this.#server.type === 'stun') this.#server.client.ask(now);
+    this.#settle(now);
   }
 
   #seek(now: Instant): void {
@@ -246,7 +290,7 @@ export class Relay {
     const ip = parseIpAddress(host);
     if (ip.ok) return this.#try([ip.value], now);
     this.#retryAt = after(now, RESOLVE_PATIENCE);
-    this.#outputs.events.push({ type: 'resolve', relay: this.id, host });
+    this.#outputs.tell({ type: 'resolve', relay: this.id, host }, now);
   }
 
   #try([first, ...untried]: readonly IpAddress[], now: Instant): void {
@@ -259,19 +303,12 @@ export class Relay {
     if (transport === 'udp') return this.#ask(address, undefined, now);
     const stream = this.#options.nextStream();
     this.#server = { type: 'dialling', address, stream };
-    const isName = !parseIpAddress(endpoint.host).ok;
-    this.#outputs.events.push({
-      type: 'dial',
-      relay: this.id,
-      stream,
-      target: {
-        protocol: transport,
-        address,
-        ...(isName ? { host: endpoint.host } : {}),
-        // A relay sees sealed datagrams and our credentials' HMAC, and appliances run it by address.
-        trust: isName ? { type: 'authorities' } : { type: 'any' },
-      },
-    });
+    const isName = this.#isNamed;
+    // A relay sees sealed datagrams and our credentials' HMAC, and appliances run it by address.
+    const trust = isName ? ({ type: 'authorities' } as const) : ({ type: 'any' } as const);
+    const name = isName ? { host: endpoint.host } : {};
+    const target = { protocol: transport, address, ...name, trust };
+    this.#outputs.tell({ type: 'dial', relay: this.id, stream, target }, now);
   }
 
   #ask(address: SocketAddress, stream: StreamId | undefined, now: Instant): void {
@@ -302,26 +339,26 @@ export class Relay {
   }
 
   #settle(now: Instant): void {
-    this.#drainTransmits();
+    this.#drainTransmits(now);
     if (this.#server.type === 'turn') this.#settleAllocation(this.#server.allocation, now);
     if (this.#server.type === 'stun') this.#settleBinding(this.#server.client, now);
-    this.#drainTransmits();
+    this.#drainTransmits(now);
   }
 
   #settleAllocation(allocation: Allocation, now: Instant): void {
+    const relay = this.id;
     for (let event = allocation.pollEvent(); event; event = allocation.pollEvent()) {
       switch (event.type) {
         case 'allocated':
-          this.#mapped = event.mapped;
-          this.#becomeReady();
+          this.#becomeReady(event.mapped, now);
           break;
         case 'failed':
           return this.#fail(event.why, event.code === undefined ? '' : `error ${event.code}`, now);
         case 'channel-refused':
-          this.#outputs.events.push({ type: 'channel-refused', relay: this.id, peer: event.peer });
+          this.#outputs.tell({ type: 'channel-refused', relay, peer: event.peer }, now);
           break;
         case 'data':
-          this.#outputs.events.push({ ...event, type: 'relayed-data', relay: this.id });
+          this.#outputs.tell({ ...event, type: 'relayed-data', relay }, now);
           break;
         case 'channel-bound':
           break;
@@ -331,37 +368,33 @@ export class Relay {
 
   #settleBinding(client: BindingClient, now: Instant): void {
     for (let event = client.pollEvent(); event; event = client.pollEvent()) {
-      if (event.type === 'failed') {
-        // The client goes on asking by itself.
-        if (this.#state.type === 'ready') {
-          this.#outputs.events.push({
-            type: 'relay-failed',
-            relay: this.id,
-            why: 'no-answer',
-            detail: '',
-          });
-        }
-        this.#state = { type: 'connecting' };
-      } else {
-        this.#mapped = event.address;
-        this.#becomeReady();
+      if (event.type === 'mapped') {
+        this.#becomeReady(event.address, now);
+        continue;
       }
+      const why = event.why === 'refused' ? 'refused' : 'no-answer';
+      // The name may lead to another server by now.
+      if (this.#untried.length > 0 || this.#isNamed) return this.#fail(why, '', now);
+      // Where there is but one address the client goes on asking by itself.
+      this.#tellFailed(why, '', now);
     }
-    void now;
   }
 
-  #becomeReady(): void {
+  #becomeReady(mapped: SocketAddress, now: Instant): void {
     this.#failures = 0;
+    this.#toldFailures.clear();
     this.#state = { type: 'ready' };
-    this.#outputs.events.push({ type: 'relay-changed', relay: this.id });
+    this.#mapped = mapped;
+    const addresses = [mapped, ...this.relayed].join();
+    if (addresses === this.#told) return;
+    this.#told = addresses;
+    this.#outputs.tell({ type: 'relay-changed', relay: this.id }, now);
   }
 
   #fail(why: RelayFailure, detail: string, now: Instant, isHungUp = false): void {
-    if (!isHungUp) this.#hangUp();
+    if (!isHungUp) this.#hangUp(now);
     this.#server = { type: 'none' };
-    this.#state = { type: 'waiting', why };
-    this.#mapped = undefined;
-    this.#outputs.events.push({ type: 'relay-failed', relay: this.id, why, detail });
+    this.#tellFailed(why, detail, now);
     if (this.#untried.length > 0) {
       this.#retryAt = now;
       return;
@@ -372,29 +405,33 @@ export class Relay {
     this.#retryAt = after(now, wait);
   }
 
-  #hangUp(): void {
-    const { stream } = this;
-    if (stream !== undefined)
-      this.#outputs.events.push({ type: 'hang-up', relay: this.id, stream });
+  #tellFailed(why: RelayFailure, detail: string, now: Instant): void {
+    this.#state = { type: 'waiting', why };
+    this.#mapped = undefined;
+    this.#told = undefined;
+    if (this.#toldFailures.has(why)) return;
+    this.#toldFailures.add(why);
+    this.#outputs.tell({ type: 'relay-failed', relay: this.id, why, detail }, now);
   }
 
-  #drainTransmits(): void {
+  #hangUp(now: Instant): void {
+    const { stream } = this;
+    if (stream === undefined) return;
+    this.#outputs.tell({ type: 'hang-up', relay: this.id, stream }, now);
+  }
+
+  #drainTransmits(now: Instant): void {
     const server = this.#server;
     if (server.type !== 'turn' && server.type !== 'stun') return;
     const agent = server.type === 'turn' ? server.allocation : server.client;
-    const stream = this.stream;
+    const { stream } = this;
+    const to = { to: server.address, ...(stream === undefined ? {} : { stream }) };
     for (let payload = agent.pollTransmit(); payload; payload = agent.pollTransmit()) {
-      this.#outputs.transmits.push({
-        to: server.address,
-        payload,
-        ...(stream === undefined ? {} : { stream }),
-      });
+      this.#outputs.send({ ...to, payload }, now);
     }
   }
-}
 
-/** What all relays have for their owner, in order. */
-export interface RelayOutputs {
-  readonly events: RelayEvent[];
-  readonly transmits: RelayTransmit[];
+  get #isNamed(): boolean {
+    return !parseIpAddress(this.#configuration.url.endpoint.host).ok;
+  }
 }

@@ -4,8 +4,9 @@ import { isPrivate, type IpAddress } from '../net/ip-address.ts';
 import { socketAddressIp, type SocketAddress } from '../net/socket-address.ts';
 import type { StreamId } from '../plugin/streams.ts';
 import { sooner, type Deadline } from '../sansio/agent.ts';
-import { elapsed, type Instant, type Millis } from '../sansio/instant.ts';
+import type { Instant, Millis } from '../sansio/instant.ts';
 import { chooseRelay } from '../turn/relay-choice.ts';
+import { RelayOutputs } from './relay-outputs.ts';
 import {
   Relay,
   type RelayEvent,
@@ -26,17 +27,11 @@ export interface RelayStatus {
   readonly mapped: SocketAddress | undefined;
 }
 
-const DOUBT_INTERVAL: Millis = 2_000;
-
 /** The STUN and TURN servers that all connections share. */
 export class Relays {
   readonly #options: RelayOptions;
   readonly #byId = new Map<RelayId, Relay>();
-  #doubtedAt: Instant | undefined;
-  readonly #outputs: { events: RelayEvent[]; transmits: RelayTransmit[] } = {
-    events: [],
-    transmits: [],
-  };
+  readonly #outputs = new RelayOutputs();
 
   constructor(options: RelayOptions) {
     this.#options = options;
@@ -64,12 +59,22 @@ export class Relays {
     return this.#byId.get(id);
   }
 
-  /** Returns the relay that is reached at this address over UDP. */
+  /** Returns what is reached at this address over UDP: the relay, where a STUN server is there as well. */
   at(address: SocketAddress): Relay | undefined {
+    let found: Relay | undefined;
     for (const relay of this.#byId.values()) {
-      if (relay.address === address && relay.stream === undefined) return relay;
+      if (relay.address !== address || relay.stream !== undefined) continue;
+      if (relay.url.service === 'turn') return relay;
+      found ??= relay;
     }
-    return undefined;
+    return found;
+  }
+
+  /** A STUN message that came over UDP, for all that are there: each ignores what answers none of its own. */
+  handleMessage(from: SocketAddress, message: Uint8Array, now: Instant): void {
+    for (const relay of this.#byId.values()) {
+      if (relay.address === from && relay.stream === undefined) relay.handleMessage(message, now);
+    }
   }
 
   /** Returns the relay that is reached by this stream. */
@@ -84,9 +89,9 @@ export class Relays {
     return chooseRelay(ready, this.#options.random);
   }
 
-  /** Whether any of them relays at present. */
+  /** Whether any of them relays at present, or does as soon as it has its allocation back. */
   get isAnyReady(): boolean {
-    return [...this.#byId.values()].some(({ relayed }) => relayed.length > 0);
+    return [...this.#byId.values()].some(({ isRelaying }) => isRelaying);
   }
 
   /** Our addresses as the relays see them. */
@@ -110,10 +115,15 @@ export class Relays {
     this.#byId.get(id)?.handleResolved(addresses, now);
   }
 
-  /** Our addresses or routes changed, or perhaps those of the NAT. Once in DOUBT_INTERVAL. */
+  /** A peer is not reached: is what its relay and the STUN servers know of us still true? */
+  handleDoubt(id: RelayId | undefined, now: Instant): void {
+    for (const relay of this.#byId.values()) {
+      if (relay.id === id || relay.url.service === 'stun') relay.handleDoubt(now);
+    }
+  }
+
+  /** Our addresses or routes changed. */
   handleNetworkChange(now: Instant): void {
-    if (this.#doubtedAt !== undefined && elapsed(this.#doubtedAt, now) < DOUBT_INTERVAL) return;
-    this.#doubtedAt = now;
     for (const relay of this.#byId.values()) relay.handleNetworkChange(now);
   }
 
@@ -127,15 +137,15 @@ export class Relays {
   }
 
   pollTransmit(): RelayTransmit | undefined {
-    return this.#outputs.transmits.shift();
+    return this.#outputs.pollTransmit();
   }
 
   pollEvent(): RelayEvent | undefined {
-    return this.#outputs.events.shift();
+    return this.#outputs.pollEvent();
   }
 
   pollTimeout(): Deadline | undefined {
-    let next: Deadline | undefined;
+    let next = this.#outputs.pollTimeout();
     for (const relay of this.#byId.values()) next = sooner(next, relay.pollTimeout());
     return next;
   }

@@ -39,6 +39,7 @@ export class BindingClient {
   #mapped: SocketAddress | undefined;
   /** Attempts that failed in a row. */
   #failures = 0;
+  #isFailureTold = false;
 
   constructor(options: BindingOptions, now: Instant) {
     this.#options = options;
@@ -72,9 +73,18 @@ export class BindingClient {
     const roundTrip = this.#state.transaction.roundTrip(now);
     if (roundTrip !== undefined) this.#rtt.add(roundTrip);
     this.#failures = 0;
+    this.#isFailureTold = false;
     if (address !== this.#mapped) this.#events.push({ type: 'mapped', address });
     this.#mapped = address;
     this.#state = { type: 'resting', until: after(now, BINDING_INTERVAL) };
+  }
+
+  /** Asks at once, and begins anew with the times between attempts. What is known stays so meanwhile. */
+  ask(now: Instant): void {
+    this.#failures = 0;
+    if (this.#state.type === 'asking') return;
+    this.#now = now;
+    this.#state = this.#ask(now);
   }
 
   handleTimeout(now: Instant): void {
@@ -120,7 +130,8 @@ export class BindingClient {
   }
 
   #fail(why: 'no-response' | 'refused', now: Instant): void {
-    if (this.#failures === 0) this.#events.push({ type: 'failed', why });
+    if (!this.#isFailureTold) this.#events.push({ type: 'failed', why });
+    this.#isFailureTold = true;
     this.#mapped = undefined;
     const longest = Math.min(FIRST_BACKOFF * 2 ** this.#failures, LONGEST_BACKOFF);
     this.#failures++;

@@ -8,13 +8,14 @@
  *   this transport already (437), that one is given back first. If it is still seen then, we wait: coturn
  *   takes a second to let go of it (and of the connection, where the transport is a stream).
  * - `allocated`: refreshed at half of its lifetime. A server that answers 437 has lost it: back to
- *   `allocating`, and the channels in use are bound again, with the same numbers.
+ *   `allocating`, and the channels in use are bound again, with the same numbers, a few at a time.
  * - `failed`: for good. Requests unanswered for 8 s, errors without a cure, the end of the lifetime.
  *
  * Timers:
  * - `allocate`: time to ask again for what the server could not give yet.
  * - `refresh` at half of the lifetime that the server granted last.
  * - `lifetime` at its end: the relayed addresses are void whatever else is under way.
+ * - `bind`: time to bind more of the channels that wait.
  * - `keepalive` 25 s after the last answer or datagram. It sends one binding request. Its answer is not
  *   authentic, so it decides nothing: silence, or another mapped address, leads to a refresh.
  * - Each request has its own (`Requests`), and each channel (`Channels`).
@@ -26,7 +27,7 @@ import { socketAddressIp, socketAddressPort, type SocketAddress } from '../net/s
 import { earliest, type Deadline } from '../sansio/agent.ts';
 import { BoundedQueue } from '../sansio/bounded-queue.ts';
 import type { Crypto } from '../sansio/crypto.ts';
-import { after, type Instant, type Millis } from '../sansio/instant.ts';
+import { after, elapsed, type Instant, type Millis } from '../sansio/instant.ts';
 import type { Log } from '../sansio/log.ts';
 import type { Random } from '../sansio/random.ts';
 import { TimerTable } from '../sansio/timer-table.ts';
@@ -73,7 +74,7 @@ export type AllocationEvent =
   | { readonly type: 'failed'; readonly why: AllocationFailure; readonly code?: number }
   /** Told once for each allocation, not when a binding is prolonged. */
   | { readonly type: 'channel-bound'; readonly peer: SocketAddress; readonly channel: number }
-  /** 403, 443 or no answer: no datagram gets to this peer this way. */
+  /** 400, 403 or 443: no datagram gets to this peer this way. */
   | { readonly type: 'channel-refused'; readonly peer: SocketAddress }
   /** A datagram that came as a Data indication, from a peer with a permission but no channel. */
   | { readonly type: 'data'; readonly peer: SocketAddress; readonly payload: Uint8Array };
@@ -93,7 +94,11 @@ const MOST_EVENTS = 2 * MOST_CHANNELS;
 
 const REQUESTED_TRANSPORT_UDP = 17;
 
-const TIMERS = ['lifetime', 'allocate', 'refresh', 'keepalive'] as const;
+/** Channels are bound this many at a time: a server, and the way to it, has others to serve. */
+export const MOST_BINDS = 32;
+export const BIND_INTERVAL: Millis = 100;
+
+const TIMERS = ['lifetime', 'allocate', 'refresh', 'bind', 'keepalive'] as const;
 
 type State =
   | { readonly type: 'allocating' }
@@ -121,10 +126,13 @@ export class Allocation {
   #isDualStack = true;
   /** 437s since a request last confirmed an allocation. */
   #mismatches = 0;
+  /** The last channels to be bound within one BIND_INTERVAL. */
+  #binds: { readonly since: Instant; count: number };
 
   constructor(options: AllocationOptions, now: Instant) {
     this.#log = options.log;
     this.#now = now;
+    this.#binds = { since: now, count: 0 };
     this.#requests = new Requests(options, now);
     this.#allocate(now);
   }
@@ -171,6 +179,7 @@ export class Allocation {
    * Returns the channel to the peer, binding one if there is none yet; usable at once, although what
    * overtakes the request that binds it is lost. A channel that nobody asks for or uses for 4 min is
    * given up. `undefined` for a peer that was refused in the last 5 min, and when there are too many.
+   * At most MOST_BINDS are bound in BIND_INTERVAL, the others after that.
    */
   channelTo(peer: SocketAddress, now: Instant): number | undefined {
     if (this.#state.type === 'failed') return undefined;
@@ -182,9 +191,12 @@ export class Allocation {
     return channel.number;
   }
 
-  /** Returns whose channel it is. */
-  peerOf(channel: number): SocketAddress | undefined {
-    return this.#channels.get(channel)?.peer;
+  /** Returns whose channel it is; `undefined` where nothing can come from it, as after an allocation was lost. */
+  peerOf(number: number): SocketAddress | undefined {
+    const channel = this.#channels.get(number);
+    if (channel === undefined || this.#state.type !== 'allocated') return undefined;
+    // The answer to the request may be lost.
+    return channel.wasBound || channel.state === 'binding' ? channel.peer : undefined;
   }
 
   /** Data went through a channel, either way, which keeps it, the relay and its NAT awake. */
@@ -197,14 +209,11 @@ export class Allocation {
     if (used !== undefined) this.#bindIfNeeded(used, now);
   }
 
-  /** Sends a refresh now, with 1 s of patience: is the relay still there? */
+  /** Asks whether the allocation is still there, unless that is being asked: with all patience. */
   refresh(now: Instant): void {
     if (this.#state.type !== 'allocated') return;
-    // Asked again and again, the first question must still come to its end.
-    if (this.#requests.find('refresh')?.patience === BRIEF_PATIENCE) return;
     this.#now = now;
-    this.#requests.send({ ...REFRESH, patience: BRIEF_PATIENCE }, now);
-    this.#timers.clear('refresh');
+    this.#refresh(now);
   }
 
   /** Gives the allocation back (refresh with lifetime 0, once, unanswered). */
@@ -223,6 +232,7 @@ export class Allocation {
     if (this.#timers.isDue('lifetime', now)) this.#fail('no-response');
     if (this.#timers.isDue('allocate', now)) this.#allocate(now);
     if (this.#timers.isDue('refresh', now)) this.#refresh(now);
+    if (this.#timers.isDue('bind', now)) this.#bindWaiting(now);
     if (this.#timers.isDue('keepalive', now)) {
       this.#requests.send(KEEPALIVE, now);
       this.#timers.set('keepalive', after(now, KEEPALIVE_INTERVAL));
@@ -314,7 +324,7 @@ export class Allocation {
     }
     this.#state = { type: 'allocated', relayed, mapped };
     this.#events.push({ type: 'allocated', relayed, mapped });
-    for (const channel of this.#channels.waiting()) this.#bind(channel, now);
+    this.#bindWaiting(now);
   }
 
   /** Whether it is worth another attempt. */
@@ -349,17 +359,19 @@ export class Allocation {
     if (channel === undefined) return;
     const code = codeOf(answer);
     if (answer.type === 'success') {
-      const isNew = channel.state === 'binding';
+      const { peer, wasBound } = channel;
       this.#mismatches = 0;
       this.#channels.onBound(number, now);
-      if (isNew) this.#events.push({ type: 'channel-bound', peer: channel.peer, channel: number });
+      if (!wasBound) this.#events.push({ type: 'channel-bound', peer, channel: number });
     } else if (answer.type === 'error' && code === 437) {
       this.#onAllocationLost(answer, now);
     } else if (code === 401 || code === 438 || code === 441) {
       this.#failWith(answer);
-    } else {
+    } else if (code === 400 || code === 403 || code === 443) {
       this.#channels.onRefused(number, now);
       this.#events.push({ type: 'channel-refused', peer: channel.peer });
+    } else {
+      this.#channels.onFailed(number, now);
       // Perhaps the relay is gone altogether.
       if (answer.type === 'none') this.#refresh(now);
     }
@@ -369,11 +381,26 @@ export class Allocation {
     if (channel.state === 'waiting' || channel.state === 'idle') this.#bind(channel, now);
   }
 
-  #bind({ number, peer }: Channel, now: Instant): void {
-    if (this.#state.type !== 'allocated') return;
+  /** Those that are asked for meanwhile go first. */
+  #bindWaiting(now: Instant): void {
+    this.#timers.clear('bind');
+    for (const channel of this.#channels.waiting()) if (!this.#bind(channel, now)) return;
+  }
+
+  /** Returns whether it was its turn. */
+  #bind({ number, peer }: Channel, now: Instant): boolean {
+    if (this.#state.type !== 'allocated') return false;
+    if (elapsed(this.#binds.since, now) >= BIND_INTERVAL) this.#binds = { since: now, count: 0 };
+    if (this.#binds.count >= MOST_BINDS) {
+      this.#channels.onWaiting(number, now);
+      this.#timers.set('bind', after(this.#binds.since, BIND_INTERVAL));
+      return false;
+    }
+    this.#binds.count++;
     const attributes = { channelNumber: number, xorPeerAddresses: [peer] };
     this.#requests.send({ purpose: number, method: 'channel-bind', attributes }, now);
     this.#channels.onBinding(number, now);
+    return true;
   }
 
   /** Refreshes with all patience, unless an answer to another refresh is awaited. */

@@ -467,15 +467,30 @@ await t.test('the end of the lifetime is the end, whatever is under way', async 
   t.same(scene.events, [{ at: 4040, event: { type: 'failed', why: 'no-response' } }]);
 });
 
-await t.test('refresh asks once, and no answer within 1 s is one', async (t) => {
+await t.test('a question that is asked again and again comes to its end after 8 s', async (t) => {
   const scene = Scene.allocated();
   scene.server.script = () => 'silence';
-  scene.agent.refresh(scene.now);
-  scene.run(500);
-  scene.agent.refresh(scene.now);
-  scene.run(10 * SECOND);
-  t.same(scene.events, [{ at: 2000, event: { type: 'failed', why: 'no-response' } }]);
-  t.same(methods(scene.sent), ['refresh'], 'asked again, the question is the same');
+  for (let i = 0; i < 10; i++) {
+    scene.agent.refresh(scene.now);
+    scene.run(SECOND);
+  }
+  t.same(scene.events, [{ at: 9125, event: { type: 'failed', why: 'no-response' } }]);
+  t.same(
+    scene.sent.map(({ at }) => at),
+    [1000, 2000, 3500, 5750],
+  );
+});
+
+await t.test('a refresh that is lost on its way fails nothing', async (t) => {
+  for (const lost of [1, 2, 3]) {
+    const scene = Scene.allocated();
+    let count = 0;
+    scene.server.script = () => (++count <= lost ? 'silence' : undefined);
+    scene.agent.refresh(scene.now);
+    scene.run(20 * SECOND);
+    t.same(scene.takeEvents(), []);
+    t.equal(scene.agent.state, 'allocated');
+  }
 });
 
 await t.test(

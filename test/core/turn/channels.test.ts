@@ -1,5 +1,6 @@
 import t from 'tap';
 import type { SocketAddress } from '../../../core/net/socket-address.ts';
+import { BIND_INTERVAL, MOST_BINDS } from '../../../core/turn/allocation.ts';
 import { MINUTE, methods, OTHER_PEER, PEER, Scene, SECOND, TurnServer } from './turn-scene.ts';
 
 await t.test('a channel is usable while it is being bound, and told when it is', async (t) => {
@@ -27,7 +28,7 @@ await t.test('a channel waits for the allocation', async (t) => {
 });
 
 await t.test('a peer that the relay refuses is refused, and the allocation goes on', async (t) => {
-  for (const code of [400, 403, 443, 508]) {
+  for (const code of [400, 403, 443]) {
     const scene = Scene.allocated();
     scene.server.script = ({ attributes }) =>
       attributes.xorPeerAddresses?.[0] === PEER ? { code } : undefined;
@@ -57,15 +58,96 @@ await t.test('credentials that are refused for a channel are wrong for all (441)
 });
 
 await t.test(
-  'a binding without answer is refused, and asks whether the relay is there',
+  'a binding without answer is no refusal: the relay is asked whether it is there, and for the channel again',
   async (t) => {
     const scene = Scene.allocated();
     scene.server.script = ({ method }) => (method === 'channel-bind' ? 'silence' : undefined);
-    scene.agent.channelTo(PEER, scene.now);
+    const channel = scene.agent.channelTo(PEER, scene.now);
     scene.run(10 * SECOND);
-    t.same(scene.takeEvents(), [{ type: 'channel-refused', peer: PEER }]);
-    t.same(methods(scene.sent), [...Array<string>(4).fill('channel-bind'), 'refresh']);
-    t.equal(scene.agent.state, 'allocated');
+    t.same(methods(scene.takeSent()), [...Array<string>(4).fill('channel-bind'), 'refresh']);
+    t.equal(scene.agent.channelTo(PEER, scene.now), channel, 'what is wanted meanwhile');
+    scene.server.script = () => undefined;
+    scene.run(SECOND);
+    t.same(methods(scene.takeSent()), ['channel-bind'], 'after 2 s');
+    t.same(scene.takeEvents(), [{ type: 'channel-bound', peer: PEER, channel }]);
+  },
+);
+
+await t.test(
+  'a relay that cannot bind a channel at present is asked ever more rarely',
+  async (t) => {
+    for (const code of [500, 508]) {
+      const scene = Scene.allocated();
+      scene.server.script = ({ method }) => (method === 'channel-bind' ? { code } : undefined);
+      for (let second = 0; second < 600; second++) {
+        scene.agent.channelTo(PEER, scene.now);
+        scene.run(SECOND);
+      }
+      const times = scene.sent.flatMap(({ at, request }) =>
+        request.method === 'channel-bind' ? at : [],
+      );
+      const gaps = times.slice(1).map((at, i) => Math.round((at - times[i]!) / SECOND));
+      t.same(gaps.slice(0, 8), [2, 4, 8, 16, 32, 60, 60, 60], `${code}`);
+      t.same(scene.takeEvents(), []);
+    }
+  },
+);
+
+await t.test('a channel that is wanted no more is not asked for again', async (t) => {
+  const scene = Scene.allocated();
+  scene.server.script = ({ method }) => (method === 'channel-bind' ? { code: 500 } : undefined);
+  scene.agent.channelTo(PEER, scene.now);
+  scene.run(MINUTE);
+  t.equal(methods(scene.takeSent()).filter((method) => method === 'channel-bind').length, 1);
+});
+
+await t.test('a bound channel whose prolongation fails goes on, and is told once', async (t) => {
+  const scene = Scene.allocated();
+  scene.agent.channelTo(PEER, scene.now);
+  for (let i = 0; i < 60; i++) {
+    scene.agent.handleTraffic(0x4000, scene.now);
+    scene.server.script = ({ method }) =>
+      method === 'channel-bind' && i < 20 && i > 0 ? 'silence' : undefined;
+    scene.run(15 * SECOND);
+    t.equal(scene.agent.peerOf(0x4000), PEER);
+  }
+  t.same(scene.takeEvents(), [{ type: 'channel-bound', peer: PEER, channel: 0x4000 }]);
+});
+
+await t.test('data on a channel of an old allocation are dropped', async (t) => {
+  const scene = Scene.allocated();
+  const channel = scene.agent.channelTo(PEER, scene.now)!;
+  scene.run(SECOND);
+  t.equal(scene.agent.peerOf(channel), PEER);
+  scene.server.allocation = undefined;
+  scene.agent.refresh(scene.now);
+  scene.run(25);
+  t.equal(scene.agent.state, 'allocating');
+  t.equal(scene.agent.peerOf(channel), undefined, 'of which there is none');
+  scene.run(SECOND);
+  t.equal(scene.agent.peerOf(channel), PEER, 'until it is bound again');
+});
+
+await t.test(
+  'an allocation lost with a thousand channels has them bound again 32 at a time',
+  async (t) => {
+    const scene = Scene.allocated();
+    for (let i = 0; i < 1000; i++) scene.agent.channelTo(peer(0, i), scene.now);
+    scene.run(10 * SECOND);
+    t.equal(scene.takeEvents().length, 1000);
+    scene.takeSent();
+    scene.server.allocation = undefined;
+    scene.agent.refresh(scene.now);
+    scene.run(10 * SECOND);
+    const times = scene.sent.flatMap(({ at, request }) =>
+      request.method === 'channel-bind' ? at : [],
+    );
+    t.equal(times.length, 1000);
+    for (const [i, at] of times.entries()) {
+      if (i + MOST_BINDS < times.length) t.ok(times[i + MOST_BINDS]! - at >= BIND_INTERVAL);
+    }
+    t.equal(times.at(-1)! - times[0]!, 31 * BIND_INTERVAL);
+    t.equal((scene.server.allocation as TurnServer['allocation'])!.channels.size, 1000);
   },
 );
 
@@ -129,7 +211,7 @@ await t.test('there are 1024 channels, and their numbers start over where free',
       else seen.add(channel);
     }
     t.equal(scene.agent.channelTo(peer(9, 9), scene.now), undefined, 'full');
-    scene.run(SECOND);
+    scene.run(4 * SECOND);
     t.equal(scene.takeEvents().length, 1024);
     scene.run(16 * MINUTE);
   }
