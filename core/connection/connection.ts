@@ -10,10 +10,24 @@ import { after, elapsed, type Instant, type Millis } from '../sansio/instant.ts'
 import type { Random } from '../sansio/random.ts';
 import { TimerTable } from '../sansio/timer-table.ts';
 import type { ReceivedStun } from '../stun/message.ts';
+import type {
+  ConnectionEvent,
+  ConnectionFailure,
+  ConnectionState,
+  SelectionReason,
+} from './connection-outputs.ts';
 import { ASK_AFTER, DOUBT_AFTER, Liveness, SILENT_AFTER } from './liveness.ts';
 import type { PairSecrets } from './pair-secrets.ts';
-import { bestOf, isBetter, isSamePair, pathKindOf, tierOf, type IsStream } from './path-choice.ts';
+import { bestOf, isBetter, isSamePair, pathKindOf, type IsStream } from './path-choice.ts';
 import { Retry } from './retry.ts';
+import { Spares } from './spares.ts';
+
+export type {
+  ConnectionEvent,
+  ConnectionFailure,
+  ConnectionState,
+  SelectionReason,
+} from './connection-outputs.ts';
 
 /** Without packets for this long a connection idles. Longer than ICE_TIMEOUT: a dead path is found first. */
 export const IDLE_AFTER: Millis = 20_000;
@@ -26,12 +40,6 @@ const CAUSE_PATIENCE: Millis = 20;
 /** The pair in use and its spares are checked this often; NAT mappings live 30 s or more (RFC 4787 §4.3). */
 const KEEPALIVE: Millis = 5_000;
 const IDLE_KEEPALIVE: Millis = 25_000;
-/** A spare of a connection in use that answers no more is none. */
-const SPARE_LIFETIME: Millis = 20_000;
-/** While in doubt spares are asked this often whether they would do. */
-const SPARE_DOUBT_INTERVAL: Millis = 250;
-/** Whether a spare answers now: since it was asked in this doubt. */
-const SPARE_ANSWERS_WITHIN: Millis = SILENT_AFTER - DOUBT_AFTER;
 /** How often a connection on a poorer path looks for a better one, and returns to one that fell silent. */
 const RECHECK_INTERVAL: Millis = 30_000;
 /** Packets under way on another pair, and a lost nomination, are over by this time. */
@@ -42,6 +50,8 @@ const LEFT_PATIENCE: Millis = 250;
 const HANDSHAKE_PATIENCE: Millis = 1_000;
 /** UDP is given this long before streams are dialled. */
 const STREAM_PATIENCE: Millis = 1_000;
+/** An attempt has failed by then, whatever pairs were made in it: those of streams had their time. */
+const ATTEMPT_TIMEOUT: Millis = ICE_TIMEOUT + STREAM_PATIENCE;
 /** A timeout that comes this late means that the machine slept. */
 const SLEPT_FOR: Millis = 1_000;
 
@@ -52,41 +62,12 @@ export interface ConnectionOptions {
   readonly crypto: Pick<Crypto, 'hmacSha1'>;
 }
 
-export type ConnectionState =
-  /** Nothing is known of where the peer is, or it said goodbye. */
-  'waiting' | 'connecting' | 'connected' | 'idle' | 'failed';
-
-/** Why a connection failed: no pair answered, all fell silent, or WireGuard came to no session. */
-export type ConnectionFailure =
-  | 'no-candidates'
-  | 'no-answer'
-  | 'path-lost'
-  | 'no-session'
-  | 'preshared-key-differs'
-  | 'cookies-only';
-
-export type ConnectionEvent =
-  /** Packets go over this pair from now on. */
-  | { readonly type: 'path-selected'; readonly pair: ValidPair; readonly why: SelectionReason }
-  /** No pair is in use. */
-  | { readonly type: 'path-lost' }
-  /** It is for this side to start a handshake now. */
-  | { readonly type: 'handshake-due' }
-  /** The peer should be told our candidates, as an attempt begins. */
-  | { readonly type: 'signal-due' }
-  | { readonly type: 'failed'; readonly why: ConnectionFailure }
-  /** Streams to the peer are worth dialling, or no longer. */
-  | { readonly type: 'streams-wanted'; readonly wanted: boolean };
-
-export type SelectionReason =
-  'first' | 'better' | 'silence' | 'nominated by the peer' | 'base removed';
-
 const TIMERS = [
   'look at the path',
   'keep alive',
   'idle',
   'look for a better path',
-  'nomination',
+  'attempt',
   'session',
   'handshake',
   'streams',
@@ -108,6 +89,7 @@ const TIMERS = [
 export class Connection {
   readonly #options: ConnectionOptions;
   readonly #agent: IceAgent;
+  readonly #spares: Spares;
   readonly #liveness = new Liveness();
   readonly #timers = new TimerTable(TIMERS);
   readonly #retry: Retry;
@@ -119,7 +101,6 @@ export class Connection {
   #selected: ValidPair | undefined;
   #selectedAt: Instant;
   #heldOff: { readonly pair: PairId; readonly until: Instant } | undefined;
-  #sparesAskedAt: Instant | undefined;
   #lastPacketAt: Instant;
   #hasSession = false;
   /** Whether a silent path without another one had everything tried again. */
@@ -138,6 +119,7 @@ export class Connection {
       { role: secrets.role, local: secrets.localIce, remote: secrets.remoteIce, random, crypto },
       now,
     );
+    this.#spares = new Spares(this.#agent, options.isStream);
   }
 
   get state(): ConnectionState {
@@ -159,11 +141,7 @@ export class Connection {
 
   /** The other pairs that work, as far as is known, the best first. */
   alternatives(): readonly ValidPair[] {
-    const { isStream } = this.#options;
-    return this.#agent
-      .validPairs()
-      .filter((pair) => !isSamePair(pair, this.#selected))
-      .sort((a, b) => tierOf(a, isStream) - tierOf(b, isStream) || a.rtt - b.rtt);
+    return this.#spares.besides(this.#selected);
   }
 
   addLocalCandidate(candidate: Candidate, base: BaseId, now: Instant): void {
@@ -178,13 +156,10 @@ export class Connection {
 
   /** What the peer says where it is, or was when we last knew. Its word starts an attempt. */
   setRemoteCandidates(candidates: readonly Candidate[], now: Instant): void {
-    const isNews = candidates.some(
-      ({ transport, address }) =>
-        !this.#signalled.some(
-          (known) => known.transport === transport && known.address === address,
-        ),
-    );
+    const known = this.#signalled;
+    const isNews = candidates.some((candidate) => !isAmong(candidate, known));
     if (isNews) this.#retry.reset();
+    if (isNews || known.some((old) => !isAmong(old, candidates))) this.#handleActivity(now);
     this.#signalled = candidates;
     this.#agent.setRemoteCandidates(candidates, now);
     this.#handleCall(now);
@@ -285,6 +260,7 @@ export class Connection {
   /** Our addresses or routes changed: all paths are doubted. */
   handleNetworkChange(now: Instant): void {
     this.#retry.reset();
+    this.#handleActivity(now);
     if (this.#selected !== undefined) this.#ask(this.#selected, now);
     if (this.#state === 'failed') this.#start(now);
     else {
@@ -330,8 +306,8 @@ export class Connection {
         return this.#handleQuiet(now);
       case 'look for a better path':
         return this.#lookForBetter(now);
-      case 'nomination':
-        return this.#fail('no-answer', now);
+      case 'attempt':
+        return this.#fail(this.#noAnswer, now);
       case 'session':
         return this.#fail('no-session', now);
       case 'handshake':
@@ -371,30 +347,39 @@ export class Connection {
   }
 
   get #noAnswer(): ConnectionFailure {
-    return this.#signalled.length === 0 ? 'no-candidates' : 'no-answer';
+    const knowsNone = this.#signalled.length === 0 && this.#agent.validPairs().length === 0;
+    return knowsNone ? 'no-candidates' : 'no-answer';
   }
 
   /** The peer is there and wants us: one that had gone is back, and an attempt begins on both sides. */
-  #handleCall(now: Instant): void {
-    if (this.#state === 'waiting') this.#start(now);
-    else if (this.#state === 'failed') this.#startSoon(now);
+  #handleCall(now: Instant, answered?: PairId): void {
+    if (this.#state === 'waiting') {
+      this.#retry.reset();
+      this.#start(now, answered);
+    } else if (this.#state === 'failed') this.#startSoon(now, answered);
   }
 
   /** Starts an attempt, a moment after the last one failed at the earliest. */
-  #startSoon(now: Instant): void {
+  #startSoon(now: Instant, answered?: PairId): void {
     const earliest = this.#retry.earliest(now);
-    if (earliest <= now) return this.#start(now);
+    if (earliest <= now) return this.#start(now, answered);
     const retryAt = this.#timers.at('retry');
     if (retryAt === undefined || retryAt > earliest) this.#timers.set('retry', earliest);
   }
 
-  #start(now: Instant): void {
+  /** Starts an attempt; the pair of which the answer is just being handled needs no other one. */
+  #start(now: Instant, answered?: PairId): void {
     this.#timers.clear('retry');
+    // What happens in an attempt does not prolong it, or it might never end.
+    if (this.#state !== 'connecting') this.#timers.set('attempt', after(now, ATTEMPT_TIMEOUT));
     this.#state = 'connecting';
     this.#why = 'looking for a path';
     this.#agent.recheck(now);
     // What became valid since the last attempt: the answer, or the nomination that it brings, selects it.
-    for (const pair of this.#agent.validPairs()) this.#agent.probe(pair, now);
+    // A probe would not do, as it is not repeated, and the agent says no `failed` while a pair is valid.
+    for (const pair of this.#agent.validPairs()) {
+      if (!isSamePair(pair, answered)) this.#agent.invalidate(pair, now);
+    }
     this.#events.push({ type: 'signal-due' });
     this.#timers.set('streams', after(now, STREAM_PATIENCE));
   }
@@ -406,12 +391,10 @@ export class Connection {
       if (this.#isSearching) this.#endSearch(pair);
       return;
     }
-    this.#handleCall(now);
+    this.#handleCall(now, pair);
     if (this.#state === 'failed') return;
-    if (this.#options.secrets.role === 'controlled') {
-      const isAwaited = this.#selected !== undefined || this.#timers.at('nomination') !== undefined;
-      if (!isAwaited) this.#timers.set('nomination', after(now, ICE_TIMEOUT));
-    } else if (this.#selected === undefined) {
+    if (this.#options.secrets.role === 'controlled') return;
+    if (this.#selected === undefined) {
       this.#select(pair, 'first', now);
     } else if (
       isBetter(pair, this.#selected, this.#options.isStream) &&
@@ -436,7 +419,7 @@ export class Connection {
     this.#why = why;
     this.#isSearching = false;
     this.#timers.clear('retry');
-    this.#timers.clear('nomination');
+    this.#timers.clear('attempt');
     this.#events.push({ type: 'path-selected', pair, why });
     this.#liveness.reset();
     if (why !== 'nominated by the peer') this.#ask(pair, now);
@@ -445,7 +428,8 @@ export class Connection {
     this.#timers.set('keep alive', after(now, KEEPALIVE));
     this.#expectSession(now);
     this.#watchForBetter(pair, now);
-    if (!this.#options.isStream(pair.base)) this.#wantStreams(false);
+    // Streams that were given up for a better path are closed soon, unless packets come back to one.
+    this.#wantStreams(this.#options.isStream(pair.base));
   }
 
   /** Checks the pair in use, which owes an answer from here on; the controlling side nominates it. */
@@ -495,7 +479,7 @@ export class Connection {
     if (liveness.isSilentFor(ICE_TIMEOUT, now)) return this.#fail('path-lost', now);
     if (liveness.isSilentFor(SILENT_AFTER, now) && this.#leaveSilent(pair, now)) return;
     if (liveness.mustAsk(now)) this.#agent.probe(pair, now);
-    if (liveness.isSilentFor(DOUBT_AFTER, now)) this.#doubt(now);
+    if (liveness.isSilentFor(DOUBT_AFTER, now)) this.#spares.doubt(pair, now);
     this.#planLook(now);
   }
 
@@ -512,10 +496,7 @@ export class Connection {
 
   /** Moves to a pair that answers now; without one everything is tried again. */
   #leaveSilent(silent: ValidPair, now: Instant): boolean {
-    const answering = this.alternatives().filter(
-      (pair) => elapsed(pair.answeredAt, now) < SPARE_ANSWERS_WITHIN,
-    );
-    const best = bestOf(answering, this.#options.isStream);
+    const best = this.#spares.bestAnswering(silent, now);
     if (best !== undefined) {
       this.#heldOff = { pair: silent, until: after(now, RECHECK_INTERVAL) };
       this.#select(best, 'silence', now);
@@ -538,24 +519,6 @@ export class Connection {
     if (!this.#options.isStream(pair.base)) this.#wantStreams(false);
   }
 
-  #doubt(now: Instant): void {
-    const askedAt = this.#sparesAskedAt;
-    if (askedAt !== undefined && elapsed(askedAt, now) < SPARE_DOUBT_INTERVAL) return;
-    this.#sparesAskedAt = now;
-    for (const spare of this.#spares()) this.#agent.probe(spare, now);
-  }
-
-  /** The best other path of each kind: what breaks one kind may leave another. */
-  #spares(): readonly ValidPair[] {
-    const kinds = new Map<PathKind, ValidPair>();
-    for (const pair of this.alternatives()) {
-      const kind = this.#kindOf(pair);
-      if (!kinds.has(kind)) kinds.set(kind, pair);
-    }
-    return [...kinds.values()];
-  }
-
-  /** A path that is taken in a moment must be open by then: a relayed one beside a direct one. */
   #keepAlive(now: Instant): void {
     const pair = this.#selected;
     if (pair === undefined) return;
@@ -564,11 +527,7 @@ export class Connection {
     this.#agent.probe(pair, now);
     this.#liveness.handleSent(now);
     if (this.#timers.at('look at the path') === undefined) this.#planLook(now);
-    for (const spare of this.#spares()) {
-      const isGone = !isIdle && elapsed(spare.answeredAt, now) > SPARE_LIFETIME;
-      if (isGone) this.#agent.invalidate(spare, now);
-      else this.#agent.probe(spare, now);
-    }
+    this.#spares.keepAlive(pair, isIdle, now);
   }
 
   #lookForBetter(now: Instant): void {
@@ -580,6 +539,7 @@ export class Connection {
     for (const other of this.alternatives()) this.#agent.probe(other, now);
   }
 
+  /** An idle connection is one in use again: packets went or came, or a side moved. */
   #handleActivity(now: Instant): void {
     this.#lastPacketAt = now;
     if (this.#state !== 'idle') return;
@@ -633,4 +593,8 @@ export class Connection {
   #kindOf(pair: ValidPair): PathKind {
     return pathKindOf(pair, this.#options.isStream);
   }
+}
+
+function isAmong({ transport, address }: Candidate, candidates: readonly Candidate[]): boolean {
+  return candidates.some((other) => other.transport === transport && other.address === address);
 }

@@ -14,13 +14,19 @@ export class Retry {
   readonly #random: Random;
   #doublings = 0;
   #failedAt: Instant | undefined;
+  /** Then nobody is expected there. */
+  #hasLeft = false;
 
   constructor(random: Random) {
     this.#random = random;
   }
 
-  /** Returns when the next attempt is due. */
+  /** Returns when the next attempt is due; to a peer that has left there is at most one a minute. */
   handleFailed(now: Instant): Instant {
+    if (this.#hasLeft) {
+      this.#failedAt = now;
+      return after(now, LAST_RETRY);
+    }
     const due = this.#draw(now);
     this.#doublings = Math.min(this.#doublings + 1, MOST_DOUBLINGS);
     return due;
@@ -29,11 +35,13 @@ export class Retry {
   /** The same where the peer has said when to expect it: `soon`, or who knows when. */
   handleGone(soon: boolean, now: Instant): Instant {
     this.#doublings = soon ? 0 : MOST_DOUBLINGS;
+    this.#hasLeft = !soon;
     return this.#draw(now);
   }
 
   /** Something is different from when it failed. */
   reset(): void {
+    this.#hasLeft = false;
     this.#doublings = 0;
   }
 

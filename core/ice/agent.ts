@@ -16,6 +16,8 @@
  * their base and no new ones come out of mapped addresses (§7.2.5.3.1): what leaves, leaves from the base.
  * An answer from another address than was asked is ignored and fails no pair (§7.2.5.2.1): who sees a check
  * could end its pair that way. The controlling side may nominate again (§8.1.1): the newest nomination counts.
+ * A check says nothing of when it was sent, so a replayed USE-CANDIDATE counts too: it moves the controlled side
+ * to another pair that works, until the next nominating check at most, which is what liveness and keepalives are.
  */
 import type { SocketAddress } from '../net/socket-address.ts';
 import { sooner, type Deadline } from '../sansio/agent.ts';
