@@ -5,31 +5,29 @@ import type { BaseId, ValidPair } from '../ice/agent.ts';
 import type { Candidate } from '../ice/candidate.ts';
 import { ipFamily, type IpAddress } from '../net/ip-address.ts';
 import type { IpPrefix } from '../net/ip-prefix.ts';
-import { PrefixTable } from '../net/prefix-table.ts';
 import { socketAddressIp, type SocketAddress } from '../net/socket-address.ts';
 import type { GoodbyeReason } from '../peering/message.ts';
 import type { StreamEvent, StreamId } from '../plugin/streams.ts';
 import { earliest, type Deadline } from '../sansio/agent.ts';
 import { BoundedQueue } from '../sansio/bounded-queue.ts';
 import type { Crypto } from '../sansio/crypto.ts';
-import { ExpiringMap } from '../sansio/expiring-map.ts';
-import { encodeHex } from '../sansio/hex.ts';
-import type { Instant, Millis } from '../sansio/instant.ts';
+import type { Instant } from '../sansio/instant.ts';
 import type { Log } from '../sansio/log.ts';
 import { unreachable } from '../sansio/outcome.ts';
 import type { Random } from '../sansio/random.ts';
-import { encodeUtf8 } from '../sansio/utf8.ts';
-import { decodeStun, isStun, type ReceivedStun } from '../stun/message.ts';
+import { isStun } from '../stun/message.ts';
 import { frame } from '../stun/stream-framing.ts';
-import { decodeChannelData, encodeChannelData, isChannelData } from '../turn/channel-data.ts';
+import { decodeChannelData, encodeChannelData } from '../turn/channel-data.ts';
 import type { PeerIndex } from '../wireguard/outputs.ts';
 import { PeerDeadlines } from '../wireguard/peer-deadlines.ts';
+import { Announcements } from './announcements.ts';
 import { formatBase } from './base.ts';
+import { Demultiplexer, type Arrived, type TunnelDatagram } from './demultiplexer.ts';
 import { Connection, type ConnectionFailure, type SelectionReason } from './connection.ts';
 import type { ConnectionsEvent } from './event.ts';
 import { LocalCandidates, type StreamListener } from './local-candidates.ts';
 import { derivePairSecrets, type PairSecrets } from './pair-secrets.ts';
-import { pathKindOf } from './path-choice.ts';
+import { isSamePair, pathKindOf } from './path-choice.ts';
 import { PeerStreams, type PeerStream } from './peer-streams.ts';
 import { Peer, type ConnectionStatus } from './peer.ts';
 import type { Relay, RelayEvent, RelayId } from './relay.ts';
@@ -43,12 +41,7 @@ export interface ConnectionTransmit {
   readonly payload: Uint8Array;
 }
 
-/** A datagram that is WireGuard's, unwrapped, with the way back. */
-export interface TunnelDatagram {
-  readonly payload: Uint8Array;
-  readonly from: SocketAddress;
-  readonly route: Route;
-}
+export type { TunnelDatagram } from './demultiplexer.ts';
 
 export interface ConnectionsOptions {
   /** X25519 private key of this device. */
@@ -64,49 +57,25 @@ export interface ConnectionsOptions {
   readonly log: Log;
 }
 
-/** Where a datagram came from, after what carried it was taken off. */
-interface Arrival {
-  readonly from: SocketAddress;
-  readonly base: BaseId;
-  /** The way back. */
-  readonly route: Route;
-}
-
-/** Checks of ours that may still be answered. */
-const CHECK_LIFETIME: Millis = 10_000;
-const MOST_CHECKS = 16_384;
 const MOST_TRANSMITS = 4_096;
 
-const DROPS = [
-  'stun-malformed',
-  'stun-unknown-peer',
-  'stun-unexpected-answer',
-  'channel-unknown',
-  'stream-of-stranger',
-  'path-through-tunnel',
-] as const;
-
 /**
- * The connections with all Culvert peers, the relays they share, and what comes in for them: tells STUN,
- * TURN and WireGuard on one UDP socket apart, and gives each peer its way out. What comes from the address
- * of a relay is the relay's if it looks so; of the rest STUN shows by its magic cookie, which no receiver
- * index of ours equals. See `Connection` for one peer.
+ * The connections with all Culvert peers, the relays and streams they share, and what comes in for them.
+ * See `Connection` for one peer and `Demultiplexer` for what is whose.
  */
 export class Connections {
   readonly #options: ConnectionsOptions;
   readonly #peers = new Map<PeerIndex, Peer>();
-  readonly #byFragment = new Map<string, Peer>();
-  /** Whose checks were sent, by transaction. */
-  readonly #checks = new ExpiringMap<string, Peer>(MOST_CHECKS, 'check unanswered');
   readonly #deadlines = new PeerDeadlines();
   readonly #local = new LocalCandidates();
-  #tunnel = new PrefixTable<true>();
   readonly #relays: Relays;
   readonly #streams = new PeerStreams();
+  readonly #announcements: Announcements;
   readonly #routes: Routes;
+  readonly #arrivals: Demultiplexer;
   readonly #transmits = new BoundedQueue<ConnectionTransmit>(MOST_TRANSMITS, 'oldest');
+  /** Taken after each input, of which each makes a few for each peer. */
   readonly #events: ConnectionsEvent[] = [];
-  readonly #drops = noDrops();
   #own: { readonly privateKey: Uint8Array; readonly publicKey: Uint8Array };
   #unixMsAtZero: number;
   #hadRelay = false;
@@ -118,6 +87,7 @@ export class Connections {
     this.#own = keyPairOf(options.privateKey, options.crypto);
     this.#unixMsAtZero = options.unixMs - now;
     this.#lastNow = now;
+    this.#announcements = new Announcements(options.random);
     this.#relays = new Relays({
       ...options,
       unixMs: (at) => this.#unixMsAtZero + at,
@@ -128,11 +98,17 @@ export class Connections {
       streams: this.#streams,
       events: this.#events,
     });
+    this.#arrivals = new Demultiplexer({
+      relays: this.#relays,
+      streams: this.#streams,
+      local: this.#local,
+      crypto: options.crypto,
+    });
   }
 
   /** What was dropped, by reason. */
   get drops(): Readonly<Record<string, number>> {
-    return this.#drops;
+    return this.#arrivals.drops;
   }
 
   handleWallClock(unixMs: number, now: Instant): void {
@@ -157,8 +133,7 @@ export class Connections {
 
   /** The networks that lead into the tunnel: what is there is no way to a peer. */
   setTunnelNetworks(networks: readonly IpPrefix[]): void {
-    this.#tunnel = new PrefixTable();
-    for (const network of networks) this.#tunnel.insert(network, true);
+    this.#arrivals.setTunnelNetworks(networks);
   }
 
   /** Routes or addresses changed: everything that was known of paths is in doubt. */
@@ -184,7 +159,7 @@ export class Connections {
     for (const peer of this.#peers.values()) {
       if (listener === undefined) peer.removeBases([formatBase({ type: 'accepted' })], now);
       peer.addLocal(this.#local.all, now);
-      this.#tellCandidates(peer);
+      this.#tellCandidates(peer, now);
       this.#settlePeer(peer, now);
     }
   }
@@ -198,10 +173,10 @@ export class Connections {
     const connection = new Connection({ secrets, isStream: this.#isStream, random, crypto }, now);
     const peer = new Peer(index, secrets, connection);
     this.#peers.set(index, peer);
-    this.#byFragment.set(secrets.localIce.usernameFragment, peer);
+    this.#arrivals.addPeer(peer);
     peer.addLocal(this.#local.all, now);
     peer.useRelay(this.#relays.choose(), now);
-    this.#tellCandidates(peer);
+    this.#tellCandidates(peer, now);
     this.#settlePeer(peer, now);
     return secrets;
   }
@@ -211,11 +186,9 @@ export class Connections {
     const peer = this.#peers.get(index);
     if (peer === undefined) return;
     this.#peers.delete(index);
-    this.#byFragment.delete(peer.secrets.localIce.usernameFragment);
+    this.#arrivals.removePeer(peer);
     this.#deadlines.set(index, undefined);
-    for (const [key, owner] of Array.from(this.#checks.entries())) {
-      if (owner === peer) this.#checks.delete(key);
-    }
+    this.#announcements.forget(index);
     for (const stream of this.#streams.removePeer(index)) this.#hangUp(stream);
   }
 
@@ -226,7 +199,7 @@ export class Connections {
 
   /** Where the peer was before we started. */
   setRemembered(index: PeerIndex, candidates: readonly Candidate[], now: Instant): void {
-    this.#change(index, now, (peer) => peer.setRemembered(this.#outside(candidates), now));
+    this.#change(index, now, (peer) => peer.setRemembered(this.#arrivals.usable(candidates), now));
   }
 
   /** What the peer says of itself. */
@@ -242,33 +215,19 @@ export class Connections {
     this.#change(index, now, (peer) => {
       peer.deviceKey = signal.deviceKey;
       if (signal.isRestart) peer.connection.handlePeerRestart(now);
-      peer.setSignalled(this.#outside(signal.candidates), now);
+      peer.setSignalled(this.#arrivals.usable(signal.candidates), now);
       this.#tellReached(peer);
     });
   }
 
   /** Takes what is STUN's or a relay's; returns what is left for WireGuard, unwrapped. */
   handleDatagram(datagram: ReceivedDatagram, now: Instant): TunnelDatagram | undefined {
-    const { payload, from, path } = datagram;
-    const stream = streamOfDescriptor(path.fd);
-    if (stream !== undefined) return this.#handleStreamed(stream, payload, from, now);
-    const relay = this.#relays.at(from);
-    if (relay !== undefined) {
-      if (isChannelData(payload)) return this.#handleChannelData(relay, payload, now);
-      if (isStun(payload)) {
-        relay.handleMessage(payload, now);
-        this.#settleRelays(now);
-        return undefined;
-      }
-    }
-    const route: Route = {
-      remote: from,
-      source: {
-        ...(path.local === undefined ? {} : { local: path.local }),
-        ...(path.ifindex === undefined ? {} : { ifindex: path.ifindex }),
-      },
-    };
-    return this.#handleInner(payload, { from, base: this.#local.baseOf(path.local), route }, now);
+    const stream = streamOfDescriptor(datagram.path.fd);
+    const arrived =
+      stream === undefined
+        ? this.#arrivals.ofDatagram(datagram, now)
+        : this.#ofStream(stream, datagram.payload, now);
+    return this.#take(arrived, now);
   }
 
   /**
@@ -345,10 +304,14 @@ export class Connections {
 
   handleTimeout(now: Instant): void {
     this.#lastNow = now;
-    this.#checks.handleTimeout(now);
+    this.#arrivals.handleTimeout(now);
     this.#relays.handleTimeout(now);
     this.#settleRelays(now);
-    for (const stranger of this.#streams.handleTimeout(now)) this.#hangUp(stranger);
+    for (const index of this.#announcements.handleTimeout(now)) this.#tellDue(index);
+    for (const stranger of this.#streams.handleTimeout(now)) {
+      this.#hangUp(stranger.id);
+      this.#handleBroken(stranger, now);
+    }
     for (;;) {
       const index = this.#deadlines.duePeer(now);
       if (index === undefined) return;
@@ -374,6 +337,7 @@ export class Connections {
     return earliest(
       this.#deadlines.first(),
       this.#relays.pollTimeout(),
+      this.#announcements.pollTimeout(),
       this.#streams.pollTimeout(),
     );
   }
@@ -386,62 +350,24 @@ export class Connections {
     return this.#relays.statuses();
   }
 
-  #handleInner(payload: Uint8Array, arrival: Arrival, now: Instant): TunnelDatagram | undefined {
-    if (!isStun(payload)) return { payload, from: arrival.from, route: arrival.route };
-    if (this.#isInTunnel(arrival.from)) {
-      this.#drops['path-through-tunnel']++;
-      return undefined;
+  /** Does what is due with what came; returns what is left for WireGuard. */
+  #take(arrived: Arrived, now: Instant): TunnelDatagram | undefined {
+    switch (arrived.type) {
+      case 'tunnel':
+        return arrived.datagram;
+      case 'check':
+        arrived.peer.connection.handleStun(arrived, now);
+        this.#settlePeer(arrived.peer, now);
+        return undefined;
+      case 'relay':
+        this.#relays.handleMessage(arrived.relay, arrived.message, now);
+        this.#settleRelays(now);
+        return undefined;
+      case 'nothing':
+        return undefined;
+      default:
+        return unreachable(arrived);
     }
-    const decoded = decodeStun(payload);
-    const dropped = decoded.ok ? this.#handleStun(decoded.value, arrival, now) : 'stun-malformed';
-    if (dropped !== undefined) this.#drops[dropped]++;
-    return undefined;
-  }
-
-  #handleStun(message: ReceivedStun, arrival: Arrival, now: Instant): Drop | undefined {
-    const { from, base, route } = arrival;
-    const isRequest = message.class === 'request';
-    const peer = isRequest
-      ? this.#byFragment.get(message.attributes.username?.split(':', 1)[0] ?? '')
-      : this.#checks.get(encodeHex(message.transactionId));
-    if (peer === undefined) return isRequest ? 'stun-unknown-peer' : 'stun-unexpected-answer';
-    const stream = route.stream === undefined ? undefined : this.#streams.get(route.stream);
-    if (stream !== undefined && !this.#isOf(stream, peer, message)) return 'stream-of-stranger';
-    peer.connection.handleStun({ message, base, from }, now);
-    this.#settlePeer(peer, now);
-    return undefined;
-  }
-
-  /** Whose an accepted stream is shows with the first authentic check on it. */
-  #isOf(stream: PeerStream, peer: Peer, message: ReceivedStun): boolean {
-    if (stream.peer !== undefined) return stream.peer === peer.index;
-    const key = encodeUtf8(peer.secrets.localIce.password);
-    if (!message.hasValidIntegrity(key, this.#options.crypto)) return false;
-    this.#streams.identify(stream, peer.index);
-    return true;
-  }
-
-  #handleChannelData(relay: Relay, message: Uint8Array, now: Instant): TunnelDatagram | undefined {
-    const data = decodeChannelData(message);
-    const peer = data && relay.peerOf(data.channel);
-    if (data === undefined || peer === undefined) {
-      this.#drops['channel-unknown']++;
-      return undefined;
-    }
-    relay.handleTraffic(data.channel, now);
-    return this.#handleRelayed(relay, peer, data.payload, now);
-  }
-
-  #handleRelayed(
-    relay: Relay,
-    peer: SocketAddress,
-    payload: Uint8Array,
-    now: Instant,
-  ): TunnelDatagram | undefined {
-    const family = ipFamily(socketAddressIp(peer));
-    const base = formatBase({ type: 'relay', relay: relay.id, family });
-    const route = this.#relays.routeTo(relay.id, peer, now);
-    return route && this.#handleInner(payload, { from: peer, base, route }, now);
   }
 
   #handleRelayStream(relay: Relay, event: StreamEvent, now: Instant): readonly TunnelDatagram[] {
@@ -455,8 +381,9 @@ export class Connections {
       for (const message of relay.takeFrames(event.bytes, now)) {
         const data = decodeChannelData(message);
         if (data === undefined) relay.handleMessage(message, now);
-        else if (isStun(data.payload)) this.#handleChannelData(relay, message, now);
-        else inner.push({ payload: message, from: address, route });
+        else if (isStun(data.payload)) {
+          this.#take(this.#arrivals.ofChannelData(relay, message, now), now);
+        } else inner.push({ payload: message, from: address, route });
       }
     }
     this.#settleRelays(now);
@@ -464,15 +391,11 @@ export class Connections {
   }
 
   /** A datagram of a stream that belongs to no session. */
-  #handleStreamed(
-    stream: StreamId,
-    payload: Uint8Array,
-    from: SocketAddress,
-    now: Instant,
-  ): TunnelDatagram | undefined {
-    const relay = this.#relays.of(stream);
-    if (relay !== undefined) return this.#handleChannelData(relay, payload, now);
-    return { payload, from, route: { remote: from, stream } };
+  #ofStream(id: StreamId, payload: Uint8Array, now: Instant): Arrived {
+    const relay = this.#relays.of(id);
+    if (relay !== undefined) return this.#arrivals.ofChannelData(relay, payload, now);
+    const stream = this.#streams.get(id);
+    return stream === undefined ? { type: 'nothing' } : this.#arrivals.ofFrame(stream, payload);
   }
 
   #handleOpened(id: StreamId, now: Instant): void {
@@ -489,21 +412,35 @@ export class Connections {
     if (stream === undefined) return [];
     stream.framing.push(bytes);
     const inner: TunnelDatagram[] = [];
-    const base = formatBase({ type: stream.direction });
-    const { remote } = stream;
     for (let payload = stream.framing.next(); payload; payload = stream.framing.next()) {
-      const arrival = { from: remote, base, route: { remote, stream: id } };
-      const datagram = this.#handleInner(payload, arrival, now);
+      const arrived = this.#arrivals.ofFrame(stream, payload);
+      const datagram = this.#take(arrived, now);
       if (datagram !== undefined) inner.push(datagram);
+      if (arrived.type === 'check') this.#proveIfAnswered(stream, arrived.peer);
+    }
+    if (stream.framing.isBroken) {
+      this.#hangUp(id);
+      this.#handleClosed(id, now);
     }
     return inner;
   }
 
+  /** A check on a stream may be a copy of one; that it answers ours shows that the peer is there. */
+  #proveIfAnswered(stream: PeerStream, { connection }: Peer): void {
+    const pair = { base: formatBase({ type: stream.direction }), remote: stream.remote };
+    const working = [connection.selected, ...connection.alternatives()];
+    if (working.some((other) => isSamePair(other, pair))) this.#streams.prove(stream);
+  }
+
   #handleClosed(id: StreamId, now: Instant): void {
     const stream = this.#streams.remove(id);
-    if (stream?.peer === undefined) return;
-    const pair = { base: formatBase({ type: stream.direction }), remote: stream.remote };
-    this.#change(stream.peer, now, ({ connection }) => connection.handleBroken(pair, now));
+    if (stream !== undefined) this.#handleBroken(stream, now);
+  }
+
+  #handleBroken({ peer, direction, remote }: PeerStream, now: Instant): void {
+    if (peer === undefined) return;
+    const pair = { base: formatBase({ type: direction }), remote };
+    this.#change(peer, now, ({ connection }) => connection.handleBroken(pair, now));
   }
 
   /** Changes of a connection go through here, so that its outputs and deadline are taken up. */
@@ -532,8 +469,11 @@ export class Connections {
           break;
         case 'signal-due':
           // Where there is no path, what the relays know of us may be wrong as well.
-          this.#relays.handleNetworkChange(now);
-          this.#tellCandidates(peer);
+          this.#relays.handleDoubt(peer.relay, now);
+          this.#drainRelays();
+          // The peer may not have got what it was told.
+          this.#announcements.forget(index);
+          this.#tellCandidates(peer, now);
           break;
         case 'failed':
           this.#events.push({ type: 'failed', peer: index, why: event.why });
@@ -556,10 +496,7 @@ export class Connections {
       // A channel may have been asked for along the way.
       this.#drainRelays();
       if (route === undefined) continue;
-      if ((check.payload[0] ?? 0) === 0) {
-        const key = encodeHex(check.payload.subarray(8, 20));
-        this.#checks.set(key, peer, now, CHECK_LIFETIME);
-      }
+      this.#arrivals.handleSent(check.payload, peer, now);
       this.#transmits.push({ route, payload: wrap(check.payload, route) });
     }
   }
@@ -580,8 +517,17 @@ export class Connections {
       this.#events.push({ type: 'reached', peer: index, candidates: reached });
   }
 
-  #tellCandidates({ index, relayed }: Peer): void {
+  #tellCandidates({ index, relayed }: Peer, now: Instant): void {
     const candidates = this.#local.toTell(this.#relays.mapped, relayed);
+    if (!this.#announcements.offer(index, candidates, now)) return;
+    this.#events.push({ type: 'candidates', peer: index, candidates });
+  }
+
+  #tellDue(index: PeerIndex): void {
+    const peer = this.#peers.get(index);
+    if (peer === undefined) return;
+    const candidates = this.#local.toTell(this.#relays.mapped, peer.relayed);
+    this.#announcements.onTold(index, candidates);
     this.#events.push({ type: 'candidates', peer: index, candidates });
   }
 
@@ -619,13 +565,14 @@ export class Connections {
         return this.#handleChannelRefused(event.relay, event.peer, now);
       case 'relayed-data': {
         const relay = this.#relays.get(event.relay);
-        if (relay !== undefined) this.#handleRelayed(relay, event.peer, event.payload, now);
+        if (relay === undefined) return;
+        this.#take(this.#arrivals.ofIndication(relay, event.peer, event.payload), now);
         return;
       }
     }
   }
 
-  /** The pairs with this peer go, not the allocation. */
+  /** The pairs with this address go, not the allocation. All peers are looked at, as that is rare. */
   #handleChannelRefused(relay: RelayId, peer: SocketAddress, now: Instant): void {
     const base = formatBase({ type: 'relay', relay, family: ipFamily(socketAddressIp(peer)) });
     for (const entry of this.#peers.values()) {
@@ -637,12 +584,12 @@ export class Connections {
 
   #handleRelayReady(id: RelayId, now: Instant): void {
     this.#events.push({ type: 'relay-ready', relay: id });
-    this.#hadRelay = true;
     const relay = this.#relays.get(id);
+    if (relay?.isRelaying === true) this.#hadRelay = true;
     for (const peer of this.#peers.values()) {
       if (peer.relay === id) peer.useRelay(relay, now);
       else if (peer.relay === undefined) peer.useRelay(this.#relays.choose(), now);
-      this.#tellCandidates(peer);
+      this.#tellCandidates(peer, now);
       this.#settlePeer(peer, now);
     }
   }
@@ -652,7 +599,7 @@ export class Connections {
     for (const peer of this.#peers.values()) {
       if (peer.relay !== id) continue;
       peer.useRelay(this.#relays.choose(), now);
-      this.#tellCandidates(peer);
+      this.#tellCandidates(peer, now);
       this.#settlePeer(peer, now);
     }
     const isLeft = this.#relays.isAnyReady;
@@ -662,15 +609,6 @@ export class Connections {
 
   #hangUp(stream: StreamId): void {
     this.#events.push({ type: 'hang-up', stream });
-  }
-
-  /** A path that leads through the tunnel would be of the best kind until the tunnel is gone. */
-  #outside(candidates: readonly Candidate[]): readonly Candidate[] {
-    return candidates.filter(({ address }) => !this.#isInTunnel(address));
-  }
-
-  #isInTunnel(address: SocketAddress): boolean {
-    return this.#tunnel.lookup(socketAddressIp(address)) === true;
   }
 
   #hangUpDialled(peer: Peer): void {
@@ -688,10 +626,4 @@ export function wrap(payload: Uint8Array, { channel, stream }: Route): Uint8Arra
 
 function keyPairOf(privateKey: Uint8Array, crypto: Crypto) {
   return { privateKey, publicKey: crypto.x25519.publicKey(privateKey) };
-}
-
-type Drop = (typeof DROPS)[number];
-
-function noDrops(): Record<Drop, number> {
-  return Object.fromEntries(DROPS.map((drop) => [drop, 0])) as Record<Drop, number>;
 }

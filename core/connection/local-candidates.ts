@@ -69,6 +69,11 @@ export class LocalCandidates {
     return [...this.#hosts, ...this.#passive];
   }
 
+  /** Whether a candidate of a peer is an address of ours: where networks overlap, or somebody jokes. */
+  isOurs(address: SocketAddress): boolean {
+    return this.all.some(({ candidate }) => candidate.address === address);
+  }
+
   /** The base of a datagram that came on the UDP socket; `local` is its destination, where that is known. */
   baseOf(local: IpAddress | undefined): BaseId {
     if (local !== undefined) return formatBase({ type: 'udp', local });

@@ -94,6 +94,8 @@ export class Peer {
 
   /** Where the configuration says that it is. */
   setEndpoint(endpoint: SocketAddress | undefined, now: Instant): void {
+    // The name of an endpoint is asked for again after each failure.
+    if (endpoint === this.#endpoint) return;
     this.#endpoint = endpoint;
     this.#seek(now);
   }

@@ -58,6 +58,13 @@ export function isPrivate(address: IpAddress): boolean {
     : /^(10|127|192\.168|169\.254|172\.(1[6-9]|2\d|3[01]))\./.test(address);
 }
 
+/** Whether datagrams can be addressed to one machine there: not to all, none, many, or to this host. */
+export function isUnicast(address: IpAddress): boolean {
+  return ipFamily(address) === 6
+    ? !address.startsWith('ff') && address !== '::' && address !== '::1'
+    : !/^(0|127|22[4-9]|23\d|24\d|25\d)\./.test(address);
+}
+
 /** Everything that may stand in an IPv6 address, no longer than the longest of them. */
 const IPV6_TEXT = /^[0-9a-f:.]{2,45}$/i;
 

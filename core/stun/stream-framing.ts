@@ -1,17 +1,22 @@
 import { readUint16, writeUint16 } from '../packet/big-endian.ts';
 import { BugError } from '../sansio/outcome.ts';
-import { FrameAssembler, type Framing } from './frame-assembler.ts';
+import { FrameAssembler } from './frame-assembler.ts';
 
 /**
  * Datagrams in a stream as RFC 4571 §2 frames them, which ICE-TCP uses (RFC 6544 §3):
  *
  *     { length u16, datagram[length] }
  *
- * An empty frame carries nothing and is skipped. Any bytes are frames, so this stream never breaks; what
- * is no datagram of ours is seen by whoever reads it.
+ * An empty frame carries nothing and is skipped. Any bytes are frames, so nothing but `longest` breaks this
+ * stream; what is no datagram of ours is seen by whoever reads it.
  */
 export class StreamFraming {
-  readonly #assembler = new FrameAssembler(RFC4571);
+  readonly #assembler = new FrameAssembler({
+    headerLength: LENGTH_FIELD,
+    measure: (start) => this.#measure(start),
+  });
+  /** Bytes of the longest datagram that is taken: a longer one breaks the stream. */
+  longest = 0xffff;
 
   get isBroken(): boolean {
     return this.#assembler.isBroken;
@@ -30,6 +35,12 @@ export class StreamFraming {
       if (frame.length > LENGTH_FIELD) return frame.subarray(LENGTH_FIELD);
     }
   }
+
+  #measure(start: Uint8Array): number | undefined {
+    if (start.length < LENGTH_FIELD) return undefined;
+    const length = readUint16(start, 0);
+    return length > this.longest ? 0 : LENGTH_FIELD + length;
+  }
 }
 
 /** Returns a copy of the datagram, up to 65535 bytes, with its length in front. */
@@ -42,12 +53,6 @@ export function frame(payload: Uint8Array): Uint8Array {
 }
 
 const LENGTH_FIELD = 2;
-
-const RFC4571: Framing = {
-  headerLength: LENGTH_FIELD,
-  measure: (start) =>
-    start.length < LENGTH_FIELD ? undefined : LENGTH_FIELD + readUint16(start, 0),
-};
 
 /** Returns the datagrams of a train, all of `segment` bytes but the last, each in its frame. */
 export function frameTrain(train: Uint8Array, segment: number): Uint8Array {
