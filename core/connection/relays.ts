@@ -70,10 +70,11 @@ export class Relays {
     return found;
   }
 
-  /** A STUN message that came over UDP, for all that are there: each ignores what answers none of its own. */
-  handleMessage(from: SocketAddress, message: Uint8Array, now: Instant): void {
+  /** A STUN message over UDP, for all at the address of `at`: each ignores what answers none of its own. */
+  handleMessage({ address }: Relay, message: Uint8Array, now: Instant): void {
     for (const relay of this.#byId.values()) {
-      if (relay.address === from && relay.stream === undefined) relay.handleMessage(message, now);
+      if (relay.address === address && relay.stream === undefined)
+        relay.handleMessage(message, now);
     }
   }
 
