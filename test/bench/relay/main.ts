@@ -2,11 +2,11 @@
  * Datagrams through a relay without a tunnel, as many as it takes:
  *
  *     relay.mjs client NATIVE RELAY PEER WINDOW    makes an allocation with a channel to the peer, says
- *                                                      `relayed ADDRESS`, and floods the channel
- *     relay.mjs peer NATIVE ADDRESS WINDOW             floods the relayed address
+ *                                                  `relayed ADDRESS`, and floods the channel
+ *     relay.mjs peer NATIVE ADDRESS WINDOW         floods the relayed address
  *
- * With a window of 0 they do not flood. Both count what comes, and say `TIME: received COUNT` at SIGUSR2, the how-manieth time it is. SIGTERM
- * ends them.
+ * With a window of 0 they only receive. Each says `ready` at its start, and at SIGUSR2 how much came:
+ * `TIME: received COUNT`, with the number of times it was asked. SIGTERM ends them.
  */
 import { parseSocketAddress, type SocketAddress } from '../../../core/net/socket-address.ts';
 import { encodeChannelData } from '../../../core/turn/channel-data.ts';
@@ -24,6 +24,7 @@ process.once('SIGTERM', () => end.abort());
 const line = new UdpLine(nativeFile, remote, role === 'client' ? 0 : PEER_PORT);
 let asked = 0;
 process.on('SIGUSR2', () => console.log(`${++asked}: received ${line.received}`));
+console.log('ready');
 if (role === 'client' && to !== undefined) await beClient(to);
 else await run();
 process.exit();

@@ -49,6 +49,7 @@ async function rateWith(
     const peer = lab.spawn('b', [...PEER, relayed, String(isBack ? window : 0)]);
     ends.push(peer);
     const receiver = isBack ? client : peer;
+    await peer.waitFor(/^ready/, 10_000);
     await wait(START_MS);
     const before = { cpu: cpuSeconds(relay.pid), datagrams: await count(receiver, 1) };
     const started = performance.now();
@@ -80,5 +81,5 @@ export type Direction = 'from client' | 'to client';
  */
 const WINDOWS = [300, 3000] as const;
 
-/** Until both sides run and the flood has found its speed. */
-const START_MS = 1000;
+/** Until the flood has found its speed. */
+const START_MS = 500;
