@@ -4,6 +4,7 @@ import t from 'tap';
 import { encodeAnswer } from '../../../core/ice/binding.ts';
 import { decoded } from '../ice/network.ts';
 import { Connection } from '../../../core/connection/connection.ts';
+import { ICE_TIMEOUT } from '../../../core/ice/agent.ts';
 import { after, instantAt } from '../../../core/sansio/instant.ts';
 import { derivePairSecrets } from '../../../core/connection/pair-secrets.ts';
 import { SeededRandom } from '../../sim/seeded-random.ts';
@@ -82,6 +83,81 @@ await t.test(
       if (bench.left.path === undefined || bench.left.path !== bench.right.path) {
         t.fail(`SEED=${seed}: ${bench.left.path} and ${bench.right.path}`);
       }
+    }
+    t.pass();
+  },
+);
+
+/** Fails when a side is in `connecting` for longer than an attempt takes. */
+class AttemptWatch {
+  readonly #side: Side;
+  #seen = 0;
+  #since: number | undefined;
+
+  constructor(side: Side) {
+    this.#side = side;
+  }
+
+  /** How long the attempt that is under way has been, as far as was seen. */
+  look(): number {
+    const { connection, events, bench } = this.#side;
+    const isOver = events.slice(this.#seen).some(({ event }) => {
+      return (
+        event.type === 'failed' || event.type === 'path-selected' || event.type === 'path-lost'
+      );
+    });
+    this.#seen = events.length;
+    if (connection.state !== 'connecting' || isOver) this.#since = undefined;
+    if (connection.state !== 'connecting') return 0;
+    this.#since ??= bench.now;
+    return bench.now - this.#since;
+  }
+}
+
+await t.test(
+  'whatever is lost and happens for hours, connecting ends, and all is well when the network is',
+  async (t) => {
+    const { SEED, SEEDS } = process.env;
+    const first = Number(SEED ?? 1);
+    const count = SEED === undefined ? Number(SEEDS ?? 10) : 1;
+    for (let seed = first; seed < first + count; seed++) {
+      const random = new SeededRandom(seed);
+      const paths = ['direct', 'relayed', 'stream'] as const;
+      const controlling = seed % 2 === 0 ? 'left' : 'right';
+      const bench = new Bench({ seed, jitter: 50, paths, controlling });
+      const sides = [bench.left, bench.right];
+      const watches = sides.map((side) => new AttemptWatch(side));
+      const runWatched = (ms: number) => {
+        for (const end = bench.now + ms; bench.now < end;) {
+          bench.run(Math.min(500, end - bench.now));
+          for (const watch of watches) {
+            if (watch.look() > ICE_TIMEOUT + 1_000) t.fail(`SEED=${seed}: connecting for ever`);
+          }
+        }
+      };
+      bench.introduce();
+      for (const end = bench.now + 2 * 3_600_000; bench.now < end;) {
+        bench.hasBroker = random.fraction() < 0.7;
+        for (const path of paths) {
+          bench.block(path, 'both', random.fraction() < 0.6);
+          for (const side of sides) bench.ways[side.name][path].loss = random.fraction() ** 2;
+        }
+        for (let acts = random.fraction() * 4; acts > 0; acts--) {
+          act(random.fraction() < 0.5 ? bench.left : bench.right, random);
+          // A goodbye ends an attempt too.
+          for (const watch of watches) watch.look();
+          runWatched(random.fraction() * 2_000);
+        }
+        runWatched(random.fraction() ** 2 * 90_000);
+      }
+      for (const path of paths) {
+        bench.unblock(path);
+        for (const side of sides) bench.ways[side.name][path].loss = 0;
+      }
+      runWatched(150_000);
+      const states = sides.map(({ path, connection }) => `${connection.state} ${path}`);
+      const isWell = bench.left.path !== undefined && bench.left.path === bench.right.path;
+      if (!isWell) t.fail(`SEED=${seed}: ${states.join(', ')}`);
     }
     t.pass();
   },

@@ -1,7 +1,17 @@
 import t from 'tap';
 import { ICE_TIMEOUT } from '../../../core/ice/agent.ts';
 import { decodeStun } from '../../../core/stun/message.ts';
-import { Bench, connected, type Message, type Side } from './bench.ts';
+import { derivePairSecrets } from '../../../core/connection/pair-secrets.ts';
+import { Peer } from '../../../core/connection/peer.ts';
+import {
+  Bench,
+  connected,
+  crypto,
+  KEYS,
+  localCandidate,
+  type Message,
+  type Side,
+} from './bench.ts';
 import { SimulatedTunnel } from './tunnels.ts';
 
 function isNomination(message: Message): boolean {
@@ -10,15 +20,15 @@ function isNomination(message: Message): boolean {
   return decoded.ok && decoded.value.attributes.useCandidate === true;
 }
 
+function isCheck(message: Message): boolean {
+  if (message.type !== 'stun') return false;
+  const decoded = decodeStun(message.payload);
+  return decoded.ok && decoded.value.class === 'request';
+}
+
 /** Checks that the side sent after `since`. */
 function checksSince(side: Side, since: number): readonly number[] {
-  return side.sent
-    .filter(({ at, message }) => {
-      if (at < since || message.type !== 'stun') return false;
-      const decoded = decodeStun(message.payload);
-      return decoded.ok && decoded.value.class === 'request';
-    })
-    .map(({ at }) => at);
+  return side.sent.filter(({ at, message }) => at >= since && isCheck(message)).map(({ at }) => at);
 }
 
 function cutAll(bench: Bench): void {
@@ -78,6 +88,51 @@ await t.test('idle', async (t) => {
     );
   }
 
+  await t.test(
+    'a signal that says something else ends it, and the same one does not',
+    async (t) => {
+      const bench = connected();
+      const { left, right } = bench;
+      bench.run(60_000);
+      left.connection.setRemoteCandidates([...right.candidates], left.now);
+      left.settle();
+      t.equal(left.connection.state, 'idle');
+      const { candidate } = localCandidate('right', 'direct', '198.51.100.2:2000');
+      for (const candidates of [[...right.candidates, candidate], right.candidates]) {
+        left.connection.setRemoteCandidates(candidates, left.now);
+        left.settle();
+        t.equal(left.connection.state, 'connected');
+        bench.run(60_000);
+        t.equal(left.connection.state, 'idle');
+      }
+    },
+  );
+
+  for (const isIdle of [false, true]) {
+    await t.test(
+      `a new address of the peer is tried at once${isIdle ? ', while idle too' : ''}`,
+      async (t) => {
+        const bench = new Bench();
+        const { left, right } = bench;
+        // The address that the peer has at first is reached by the relay only.
+        bench.block('direct');
+        bench.introduce();
+        bench.run(isIdle ? 60_000 : 10_000);
+        t.equal(left.connection.state, isIdle ? 'idle' : 'connected');
+        t.same([left.path, right.path], ['relayed', 'relayed']);
+        const { candidate, base } = localCandidate('right', 'direct', '198.51.100.2:2000');
+        bench.unblock('direct');
+        right.sockets.set(base, candidate.address);
+        right.connection.addLocalCandidate(candidate, base, right.now);
+        right.settle();
+        left.connection.setRemoteCandidates([...right.candidates, candidate], left.now);
+        left.settle();
+        bench.run(200);
+        t.same([left.path, right.path], ['direct', 'direct']);
+      },
+    );
+  }
+
   await t.test('only a connection with a path idles', async (t) => {
     const bench = new Bench();
     cutAll(bench);
@@ -90,6 +145,58 @@ await t.test('idle', async (t) => {
 });
 
 await t.test('attempts', async (t) => {
+  for (const controlling of ['left', 'right'] as const) {
+    await t.test(
+      `the check of a pair that answered just after a failure is repeated; ${controlling} controls`,
+      async (t) => {
+        for (let seed = 1; seed <= 6; seed++) {
+          const bench = new Bench({ seed, paths: ['direct'], controlling });
+          const { left } = bench;
+          bench.hasBroker = false;
+          cutAll(bench);
+          bench.introduce();
+          while (left.connection.state !== 'failed') bench.run(10);
+          mend(bench);
+          const lost = new Set<number>();
+          bench.fate = (from, message) => {
+            const isFirst =
+              isCheck(message) && from === left && left.connection.state === 'connecting';
+            if (!isFirst || lost.size > 0) return 0;
+            lost.add(bench.now);
+            return undefined;
+          };
+          bench.run(60_000);
+          t.same([left.path, bench.right.path], ['direct', 'direct'], `seed ${seed}`);
+          t.equal(lost.size, 1);
+        }
+      },
+    );
+  }
+
+  await t.test('one ends in time, however often the peer says that it restarted', async (t) => {
+    const bench = new Bench();
+    bench.hasBroker = false;
+    cutAll(bench);
+    bench.introduce();
+    for (let second = 1; second <= 10; second++) {
+      bench.run(1_000);
+      if (second < 10) bench.left.connection.handlePeerRestart(bench.left.now);
+      bench.left.settle();
+    }
+    t.same(bench.left.failures, []);
+    bench.run(1_000);
+    t.equal(bench.left.failures.length, 1);
+  });
+
+  await t.test('the controlled side does not wait longer for a nomination', async (t) => {
+    const bench = new Bench({ paths: ['direct'], controlling: 'right' });
+    bench.hasBroker = false;
+    bench.fate = (_, message) => (isNomination(message) ? undefined : 0);
+    bench.introduce();
+    bench.run(ICE_TIMEOUT + 1_000);
+    t.match(bench.left.failures, [{ why: 'no-answer' }]);
+  });
+
   await t.test('full jitter, from 1 s doubling to 60 s, for ever', async (t) => {
     const waits: number[][] = [];
     for (let seed = 1; seed <= 60; seed++) {
@@ -275,6 +382,24 @@ await t.test('goodbye', async (t) => {
     );
   }
 
+  for (const reason of ['leaving', 'revoked'] as const) {
+    await t.test(`after "${reason}" there is one attempt a minute at most`, async (t) => {
+      for (let seed = 1; seed <= 10; seed++) {
+        const bench = connected({ seed });
+        const { left } = bench;
+        bench.right.isAsleep = true;
+        left.connection.handleGoodbye(reason, left.now);
+        left.settle();
+        const saidAt = bench.now;
+        bench.run(1_800_000);
+        const starts = left.eventsOf('signal-due').map(({ at }) => at);
+        const attempts = starts.filter((at) => at > saidAt);
+        t.ok(attempts.length >= 25, `${attempts.length} attempts`);
+        attempts.slice(1).forEach((at, i) => t.ok(at - attempts[i]! >= 60_000));
+      }
+    });
+  }
+
   await t.test('a packet that waits brings it back after a second', async (t) => {
     const bench = connected();
     const { left } = bench;
@@ -392,6 +517,45 @@ await t.test('streams', async (t) => {
       t.match(side.eventsOf('streams-wanted').at(-1), { wanted: false });
     }
   });
+
+  for (const controlling of ['left', 'right'] as const) {
+    await t.test(
+      `one that packets come back to is not closed; ${controlling} controls`,
+      async (t) => {
+        const bench = new Bench({ paths: ['direct', 'stream'], controlling });
+        const { left, right } = bench;
+        // What has streams dialled, and closes them a while after they are wanted no more.
+        const secrets = derivePairSecrets(KEYS.left, KEYS.right.publicKey, '', crypto);
+        const peer = new Peer(0, secrets!, left.connection);
+        let told = 0;
+        const run = (ms: number) => {
+          for (const end = bench.now + ms; bench.now < end;) {
+            bench.run(10);
+            const wanted = left.eventsOf('streams-wanted').slice(told);
+            told += wanted.length;
+            for (const event of wanted) peer.wantStreams(event.wanted, left.now);
+            if (peer.endStreams(left.now)) t.fail('closed in use');
+          }
+        };
+        bench.block('direct');
+        bench.introduce();
+        run(8_000);
+        left.startTraffic(50);
+        right.startTraffic(50);
+        t.same([left.path, right.path], ['stream', 'stream']);
+        bench.unblock('direct');
+        while (left.path !== 'direct' || right.path !== 'direct') run(10);
+        run(1_000);
+        bench.block('direct');
+        run(15_000);
+        t.same([left.path, right.path], ['stream', 'stream']);
+        t.match(
+          left.eventsOf('streams-wanted').map(({ wanted }) => wanted),
+          [true, false, true],
+        );
+      },
+    );
+  }
 
   await t.test(
     'are wanted while the only pair is silent, and no more when it answers',
