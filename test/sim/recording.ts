@@ -16,6 +16,7 @@ export function recordCalls(engine: Engine, calls: Call[]): Engine {
   return new Proxy(engine, {
     get(target, name) {
       const value: unknown = Reflect.get(target, name, target);
+      if (name === 'fleet') return recordWill(target, calls);
       if (typeof value !== 'function') return value;
       return (...parameters: unknown[]): unknown => {
         const method = String(name);
@@ -41,9 +42,28 @@ export function replayCalls(engine: Engine, calls: readonly Call[]): Call | unde
     if (region !== undefined && batch !== undefined) {
       new Uint8Array(engine.arena.buffer).set(batch, region[0]);
     }
+    if (method === WILL) return outputOf(engine, method, engine.fleet?.will()) !== output;
     const called = Reflect.get(engine, method) as (...parameters: unknown[]) => unknown;
     return outputOf(engine, method, called.apply(engine, [...parameters])) !== output;
   });
+}
+
+/** Each will begins a new session of the device, and so changes what it says from there on. */
+const WILL = 'will';
+
+function recordWill(engine: Engine, calls: Call[]): Engine['fleet'] {
+  const { fleet } = engine;
+  return (
+    fleet && {
+      subscriptions: fleet.subscriptions,
+      will: () => {
+        const will = fleet.will();
+        const output = outputOf(engine, WILL, will);
+        calls.push({ method: WILL, parameters: [], batch: undefined, output });
+        return will;
+      },
+    }
+  );
 }
 
 function regionOf(engine: Engine, method: string): [number, number] | undefined {
