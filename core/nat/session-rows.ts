@@ -14,9 +14,14 @@ export const ANY_PROTOCOL = 0;
 export const REQUESTS = 0;
 export const REPLIES = 1;
 
-const WORDS_PER_ADDRESS = 4;
-const WORDS_PER_SIDE = 2 * WORDS_PER_ADDRESS;
+/*
+ * A side: { port u16 | protocol u8 | family u8, source u32[4], destination u32[4] }, in one piece, as it is
+ * compared as one. Of an IPv4 address all words but the first are 0.
+ */
+const WORDS_PER_SIDE = 9;
 const WORDS_PER_ROW = 2 * WORDS_PER_SIDE;
+const SOURCE = 1;
+const DESTINATION = 5;
 
 /**
  * The columns of the session table. Typed arrays of fixed size: pages that no session uses are never
@@ -35,16 +40,10 @@ export class SessionRows {
   /** Two each: requests, replies. */
   readonly packets: Float64Array;
   readonly bytes: Float64Array;
-  readonly #addresses: Uint32Array;
-  readonly #ports: Uint16Array;
-  readonly #protocols: Uint8Array;
-  readonly #isIpv6: Uint8Array;
+  readonly #sides: Uint32Array;
 
   readonly #seed: number;
   readonly #key: Uint32Array = new Uint32Array(WORDS_PER_SIDE);
-  #keyPort = 0;
-  #keyProtocol = 0;
-  #keyIsIpv6 = 0;
 
   /** The seed keeps senders from choosing tuples whose hashes are the same. */
   constructor(rows: number, seed: number) {
@@ -56,82 +55,64 @@ export class SessionRows {
     this.queuedAt = new Float64Array(rows);
     this.packets = new Float64Array(rows * 2);
     this.bytes = new Float64Array(rows * 2);
-    this.#addresses = new Uint32Array(rows * WORDS_PER_ROW);
-    this.#ports = new Uint16Array(rows * 2);
-    this.#protocols = new Uint8Array(rows);
-    this.#isIpv6 = new Uint8Array(rows);
+    this.#sides = new Uint32Array(rows * WORDS_PER_ROW);
   }
 
   /** Makes the tuple the key. */
   load({ protocol, source, port, destination }: NatTuple): void {
-    this.#keyProtocol = protocol;
-    this.#keyPort = port;
-    this.#keyIsIpv6 = source.length === 16 ? 1 : 0;
-    this.#loadAddress(source, 0);
-    this.#loadAddress(destination, WORDS_PER_ADDRESS);
+    this.#key[0] = port | (protocol << 16) | (source.length << 24);
+    this.#loadAddress(source, SOURCE);
+    this.#loadAddress(destination, DESTINATION);
   }
 
   /** Makes one side of a row the key. */
   loadSide(row: number, side: Side): void {
-    const at = row * WORDS_PER_ROW + side * WORDS_PER_SIDE;
-    for (let i = 0; i < WORDS_PER_SIDE; i++) this.#key[i] = this.#addresses[at + i] ?? 0;
-    this.#keyProtocol = this.#protocols[row] ?? 0;
-    this.#keyPort = this.port(row, side);
-    this.#keyIsIpv6 = this.#isIpv6[row] ?? 0;
+    const at = sideOf(row, side);
+    for (let i = 0; i < WORDS_PER_SIDE; i++) this.#key[i] = this.#sides[at + i] ?? 0;
   }
 
   set keyPort(port: number) {
-    this.#keyPort = port;
+    this.#key[0] = ((this.#key[0] ?? 0) & ~0xffff) | port;
   }
 
   get keyPort(): number {
-    return this.#keyPort;
+    return (this.#key[0] ?? 0) & 0xffff;
   }
 
   /** Hash of the whole key. */
   tupleHash(): number {
-    return finish(mix(this.pairHash(), this.#keyPort * 256 + this.#keyProtocol));
+    return finish(mix(this.#addressHash(), this.#key[0] ?? 0));
   }
 
   /** Hash of the addresses of the key. */
   pairHash(): number {
-    let hash = this.#seed + this.#keyIsIpv6;
-    // Of an IPv4 address all words but the first are 0.
-    const step = this.#keyIsIpv6 === 1 ? 1 : WORDS_PER_ADDRESS;
-    for (let i = 0; i < WORDS_PER_SIDE; i += step) hash = mix(hash, this.#key[i] ?? 0);
-    return finish(hash);
+    return finish(this.#addressHash());
   }
 
   /** Whether the side of the row is the key. */
   hasTuple(row: number, side: Side): boolean {
-    return (
-      this.port(row, side) === this.#keyPort &&
-      this.#protocols[row] === this.#keyProtocol &&
-      this.hasPair(row, side)
-    );
+    return this.#sides[sideOf(row, side)] === this.#key[0] && this.hasPair(row, side);
   }
 
   /** Whether the side of the row has the addresses of the key. */
   hasPair(row: number, side: Side): boolean {
-    if (this.#isIpv6[row] !== this.#keyIsIpv6) return false;
-    const at = row * WORDS_PER_ROW + side * WORDS_PER_SIDE;
-    for (let i = 0; i < WORDS_PER_SIDE; i++) {
-      if (this.#addresses[at + i] !== this.#key[i]) return false;
+    const at = sideOf(row, side);
+    if (((this.#sides[at] ?? 0) ^ (this.#key[0] ?? 0)) >>> 24 !== 0) return false;
+    for (let i = SOURCE; i < WORDS_PER_SIDE; i++) {
+      if (this.#sides[at + i] !== this.#key[i]) return false;
     }
     return true;
   }
 
   /** Whether the row has the protocol of the key, if that has one. */
   hasProtocol(row: number): boolean {
-    return this.#keyProtocol === ANY_PROTOCOL || this.#protocols[row] === this.#keyProtocol;
+    const protocol = ((this.#key[0] ?? 0) >>> 16) & 0xff;
+    return protocol === ANY_PROTOCOL || this.protocol(row) === protocol;
   }
 
   /** Writes the key as a side of the row. */
   store(row: number, side: Side): void {
-    this.#addresses.set(this.#key, row * WORDS_PER_ROW + side * WORDS_PER_SIDE);
-    this.#ports[row * 2 + side] = this.#keyPort;
-    this.#protocols[row] = this.#keyProtocol;
-    this.#isIpv6[row] = this.#keyIsIpv6;
+    this.#sides.set(this.#key, sideOf(row, side));
   }
 
   /** Begins the history of a row. */
@@ -149,21 +130,20 @@ export class SessionRows {
   }
 
   port(row: number, side: Side): number {
-    return this.#ports[row * 2 + side] ?? 0;
+    return (this.#sides[sideOf(row, side)] ?? 0) & 0xffff;
   }
 
   protocol(row: number): number {
-    return this.#protocols[row] ?? 0;
+    return ((this.#sides[sideOf(row, INSIDE)] ?? 0) >>> 16) & 0xff;
   }
 
   /** Returns 4 or 16 bytes. */
   source(row: number, side: Side): Uint8Array {
-    return this.#addressBytes(row, row * WORDS_PER_ROW + side * WORDS_PER_SIDE);
+    return this.#addressBytes(sideOf(row, side), SOURCE);
   }
 
   destination(row: number, side: Side): Uint8Array {
-    const at = row * WORDS_PER_ROW + side * WORDS_PER_SIDE + WORDS_PER_ADDRESS;
-    return this.#addressBytes(row, at);
+    return this.#addressBytes(sideOf(row, side), DESTINATION);
   }
 
   sourceText(row: number, side: Side): IpAddress {
@@ -183,16 +163,21 @@ export class SessionRows {
       this.queuedAt,
       this.packets,
       this.bytes,
-      this.#addresses,
-      this.#ports,
-      this.#protocols,
-      this.#isIpv6,
+      this.#sides,
     ];
     return columns.reduce((bytes, column) => bytes + column.byteLength, 0);
   }
 
+  #addressHash(): number {
+    const key = this.#key;
+    let hash = this.#seed;
+    if ((key[0] ?? 0) >>> 24 === 4) return mix(mix(hash, key[SOURCE] ?? 0), key[DESTINATION] ?? 0);
+    for (let i = SOURCE; i < WORDS_PER_SIDE; i++) hash = mix(hash, key[i] ?? 0);
+    return hash;
+  }
+
   #loadAddress(bytes: Uint8Array, at: number): void {
-    for (let word = 0; word < WORDS_PER_ADDRESS; word++) {
+    for (let word = 0; word < 4; word++) {
       const from = word * 4;
       this.#key[at + word] =
         ((bytes[from] ?? 0) << 24) |
@@ -202,13 +187,18 @@ export class SessionRows {
     }
   }
 
-  #addressBytes(row: number, at: number): Uint8Array {
-    const bytes = new Uint8Array(this.#isIpv6[row] === 1 ? 16 : 4);
+  #addressBytes(side: number, field: number): Uint8Array {
+    const bytes = new Uint8Array((this.#sides[side] ?? 0) >>> 24);
     for (let i = 0; i < bytes.length; i++) {
-      bytes[i] = (this.#addresses[at + (i >> 2)] ?? 0) >>> (24 - (i & 3) * 8);
+      bytes[i] = (this.#sides[side + field + (i >> 2)] ?? 0) >>> (24 - (i & 3) * 8);
     }
     return bytes;
   }
+}
+
+/** Returns the index of the first word of a side. */
+function sideOf(row: number, side: Side): number {
+  return row * WORDS_PER_ROW + side * WORDS_PER_SIDE;
 }
 
 /* The mixing and finishing steps of MurmurHash3. */
