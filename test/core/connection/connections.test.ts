@@ -155,7 +155,8 @@ await t.test(
   async (t) => {
     const { left, right } = meet(seed);
     left.move('192.0.2.77');
-    left.run(2_000);
+    // Nothing is sent, so the other side sees it with its next keepalive.
+    left.run(8_000);
     t.match(left.connections.status(0), { state: 'connected', local: '192.0.2.77:51820' });
     t.match(right.connections.status(0), { remote: '192.0.2.77:51820' });
   },
