@@ -395,10 +395,7 @@ export class Relay {
     if (!isHungUp) this.#hangUp(now);
     this.#server = { type: 'none' };
     this.#tellFailed(why, detail, now);
-    if (this.#untried.length > 0) {
-      this.#retryAt = now;
-      return;
-    }
+    if (this.#untried.length > 0) return this.#try(this.#untried, now);
     const longest = Math.min(LAST_RETRY, FIRST_RETRY * 2 ** this.#failures);
     this.#failures = Math.min(this.#failures + 1, MOST_DOUBLINGS);
     const wait = longest * (0.5 + randomFraction(this.#options.random) / 2);

@@ -45,6 +45,7 @@ export class TurnServer {
   nonce = 'nonce-1';
   lifetime = 600;
   mapped = MAPPED;
+  relayed: readonly SocketAddress[] = [RELAYED_4, RELAYED_6];
   readonly passwords = new Map([['alice', 'secret']]);
   allocation: { username: string; channels: Map<number, SocketAddress> } | undefined;
   script: Script = () => undefined;
@@ -101,8 +102,8 @@ export class TurnServer {
     if (method === 'allocate') {
       if (this.allocation !== undefined) return { code: 437 };
       this.allocation = { username, channels: new Map() };
-      const relayed =
-        attributes.additionalAddressFamily === 6 ? [RELAYED_4, RELAYED_6] : [RELAYED_4];
+      const isDualStack = attributes.additionalAddressFamily === 6;
+      const relayed = isDualStack ? this.relayed : this.relayed.slice(0, 1);
       return {
         attributes: { xorRelayedAddresses: relayed, xorMappedAddress: this.mapped, lifetime },
       };
