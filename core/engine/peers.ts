@@ -8,6 +8,7 @@ import type { GoodbyeReason } from '../peering/message.ts';
 import { unreachable } from '../sansio/outcome.ts';
 import {
   ICE_REKEY_ATTEMPT_TIME,
+  ICE_REKEY_TIMEOUT,
   REKEY_ATTEMPT_TIME,
   SMALLEST_TRANSPORT_LENGTH,
 } from '../wireguard/constants.ts';
@@ -193,7 +194,9 @@ export class Peers {
         ...(presharedKey === undefined ? {} : { presharedKey }),
         ...(address === undefined || isCulvert ? {} : { endpoint: address }),
         persistentKeepalive: keepalive,
-        rekeyAttemptTime: isCulvert ? ICE_REKEY_ATTEMPT_TIME : REKEY_ATTEMPT_TIME,
+        ...(isCulvert
+          ? { rekeyAttemptTime: ICE_REKEY_ATTEMPT_TIME, rekeyTimeout: ICE_REKEY_TIMEOUT }
+          : { rekeyAttemptTime: REKEY_ATTEMPT_TIME }),
       },
       now,
     );

@@ -42,10 +42,16 @@ export const SESSION_SLOTS = 4;
 /**
  * REKEY_ATTEMPT_TIME of peers whose path ICE finds. The attempt begins when ICE nominates a pair, so the
  * path has just been checked: silence soon means that the peer is gone, or has other keys. More than the
- * time after which ICE gives a path up, so that a path that broke is not taken for keys that differ; and
- * enough for three initiations.
+ * time after which ICE gives a path up, so that a path that broke is not taken for keys that differ.
  */
 export const ICE_REKEY_ATTEMPT_TIME: Millis = 15_000;
+
+/**
+ * REKEY_TIMEOUT of such peers. With 5 s an attempt has three initiations, and where a fifth of the
+ * datagrams is lost in each direction one attempt in twenty fails. Both sides are ours, and a check that
+ * was just answered says that there is somebody to hear them.
+ */
+export const ICE_REKEY_TIMEOUT: Millis = 1_000;
 
 /** Upper end of the random delay that keeps two peers from initiating in step. */
 export const REKEY_TIMEOUT_JITTER: Millis = 333;

@@ -7,8 +7,8 @@ import { KEEPALIVE_TIMEOUT, REKEY_TIMEOUT, REKEY_TIMEOUT_JITTER } from './consta
 /**
  * The timers of one peer (whitepaper §6). The callers report facts, the timers decide:
  *
- * - `retransmit-handshake`: an initiation that got no response is repeated after REKEY_TIMEOUT plus
- *   jitter, and `give-up-handshake` ends that when the attempt has lasted for the peer's attempt time.
+ * - `retransmit-handshake`: an initiation that got no response is repeated after the peer's REKEY_TIMEOUT
+ *   plus jitter, and `give-up-handshake` ends that when the attempt has lasted for the peer's attempt time.
  * - `send-keepalive`: when data was received and nothing was sent for KEEPALIVE_TIMEOUT after the first
  *   of it, an empty message is due.
  * - `new-handshake`: when data was sent and nothing authentic came back for KEEPALIVE_TIMEOUT +
@@ -33,9 +33,10 @@ export class Timers {
     this.#table.set('give-up-handshake', after(now, attemptTime));
   }
 
-  onInitiationSent(now: Instant): void {
+  /** `rekeyTimeout`: REKEY_TIMEOUT of this peer. */
+  onInitiationSent(rekeyTimeout: Millis, now: Instant): void {
     this.#jitter = randomFraction(this.#random) * REKEY_TIMEOUT_JITTER;
-    this.#table.set('retransmit-handshake', after(now, REKEY_TIMEOUT + this.#jitter));
+    this.#table.set('retransmit-handshake', after(now, rekeyTimeout + this.#jitter));
     this.onAuthenticatedSent(now);
   }
 

@@ -50,6 +50,8 @@ export interface PeerSettings {
   readonly endpoint?: SocketAddress;
   /** How long an attempt to get a session may take, from its first message on. */
   readonly rekeyAttemptTime: Millis;
+  /** From one initiation to the next; REKEY_TIMEOUT where absent. */
+  readonly rekeyTimeout?: Millis;
 }
 
 /**
@@ -130,6 +132,7 @@ export class Tunnel {
   #presharedKey: Uint8Array = NO_KEY;
   #persistentKeepalive = 0;
   #rekeyAttemptTime: Millis = 0;
+  #rekeyTimeout: Millis = REKEY_TIMEOUT;
   /** The endpoint that the settings name; the peer may be elsewhere. */
   #givenEndpoint: SocketAddress | undefined;
   #own: KeyPair;
@@ -312,11 +315,11 @@ export class Tunnel {
     this.#isWanted = this.#endpoint === undefined;
     if (this.#isWanted) return;
     const sentAt = this.#handshakeSentAt;
-    if (sentAt === undefined || elapsed(sentAt, now) >= REKEY_TIMEOUT) {
+    if (sentAt === undefined || after(sentAt, this.#rekeyTimeout) <= now) {
       this.#sendInitiation(now);
     } else {
       this.#attempt = { type: 'paced' };
-      this.#timers.onInitiationPaced(after(sentAt, REKEY_TIMEOUT));
+      this.#timers.onInitiationPaced(after(sentAt, this.#rekeyTimeout));
     }
   }
 
@@ -324,6 +327,7 @@ export class Tunnel {
   update(settings: PeerSettings, now: Instant): void {
     const { presharedKey, endpoint, persistentKeepalive } = settings;
     this.#rekeyAttemptTime = settings.rekeyAttemptTime;
+    this.#rekeyTimeout = settings.rekeyTimeout ?? REKEY_TIMEOUT;
     this.#presharedKey.fill(0);
     this.#presharedKey = presharedKey?.slice() ?? NO_KEY;
     if (endpoint !== undefined && endpoint !== this.#givenEndpoint) {
@@ -391,7 +395,8 @@ export class Tunnel {
   #sendInitiation(now: Instant): void {
     const attempt = this.#attempt;
     if (this.#endpoint === undefined || this.#staticStatic === undefined) {
-      if (attempt.type === 'initiated') this.#timers.onInitiationPaced(after(now, REKEY_TIMEOUT));
+      if (attempt.type === 'initiated')
+        this.#timers.onInitiationPaced(after(now, this.#rekeyTimeout));
       else this.#endAttempt();
       return;
     }
@@ -414,7 +419,7 @@ export class Tunnel {
       sealedTimestamp: initiation.sealedPayload,
     });
     this.#sendHandshake(message, localIndex, this.#endpoint, now);
-    this.#timers.onInitiationSent(now);
+    this.#timers.onInitiationSent(this.#rekeyTimeout, now);
   }
 
   /** Makes use of an endpoint that was given: for the attempt under way, or for one that waits for it. */

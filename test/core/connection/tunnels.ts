@@ -2,7 +2,7 @@ import type { ConnectionFailure } from '../../../core/connection/connection.ts';
 import type { SocketAddress } from '../../../core/net/socket-address.ts';
 import { instantAt, type Instant } from '../../../core/sansio/instant.ts';
 import { nullLog } from '../../../core/sansio/log.ts';
-import { ICE_REKEY_ATTEMPT_TIME } from '../../../core/wireguard/constants.ts';
+import { ICE_REKEY_ATTEMPT_TIME, ICE_REKEY_TIMEOUT } from '../../../core/wireguard/constants.ts';
 import { Wireguard, type WireguardEvent } from '../../../core/wireguard/wireguard.ts';
 import { createNobleCrypto } from '../../../plugins/crypto-noble/index.ts';
 import { SeededRandom } from '../../sim/seeded-random.ts';
@@ -139,7 +139,14 @@ export class WireguardTunnel implements Tunnel {
 
   setPeer(publicKey: Uint8Array, presharedKey: Uint8Array, now: Instant): void {
     const rekeyAttemptTime = ICE_REKEY_ATTEMPT_TIME;
-    const settings = { publicKey, presharedKey, persistentKeepalive: 0, rekeyAttemptTime };
+    const rekeyTimeout = ICE_REKEY_TIMEOUT;
+    const settings = {
+      publicKey,
+      presharedKey,
+      persistentKeepalive: 0,
+      rekeyAttemptTime,
+      rekeyTimeout,
+    };
     const outcome = this.wireguard.setPeer(PEER, settings, now);
     if (!outcome.ok) throw new Error(outcome.why);
   }

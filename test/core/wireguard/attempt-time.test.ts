@@ -1,13 +1,13 @@
 import t from 'tap';
 import { instantAt } from '../../../core/sansio/instant.ts';
-import { ICE_REKEY_ATTEMPT_TIME } from '../../../core/wireguard/constants.ts';
+import { ICE_REKEY_ATTEMPT_TIME, ICE_REKEY_TIMEOUT } from '../../../core/wireguard/constants.ts';
 import { createPair, TO_LEFT, TO_RIGHT, withMac1, type Link } from './network.ts';
 
 /*
  * How attempts end with peers whose path ICE finds. The 15 s are written out: the constant is held
  * against the design.
  */
-const ATTEMPT = { rekeyAttemptTime: ICE_REKEY_ATTEMPT_TIME };
+const ATTEMPT = { rekeyAttemptTime: ICE_REKEY_ATTEMPT_TIME, rekeyTimeout: ICE_REKEY_TIMEOUT };
 const NOBODY: Link = () => [];
 const psk = (value: number) => ({ presharedKey: new Uint8Array(32).fill(value) });
 
