@@ -31,6 +31,8 @@ export interface FastPathKernel {
    * its row; that of the rewrite is the same and is left to the caller, which says whether there is one.
    */
   insertFlow(verdict: number, hasRewrite: boolean): number;
+  /** Forgets the flow at CONTROL_KEY. */
+  removeFlow(): void;
 }
 
 /** What `assembly/` exports, the transport cipher included. */
@@ -45,7 +47,8 @@ export function createAssemblyKernel(
   exports: FastPathExports,
   memory: ArrayBuffer,
 ): FastPathKernel {
-  const { startOut, split, splitFor, keepalive, train, gather, accept, finish } = exports;
+  const { startOut, split, splitFor, keepalive, train, gather, accept, finish, removeFlow } =
+    exports;
   return {
     memory,
     startOut,
@@ -56,6 +59,7 @@ export function createAssemblyKernel(
     gather,
     accept,
     finish,
+    removeFlow,
     insertFlow: (verdict, hasRewrite) => exports.insertFlow(verdict, hasRewrite ? 1 : 0),
   };
 }

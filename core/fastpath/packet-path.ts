@@ -16,6 +16,7 @@ import {
   CONTROL_DETAIL,
   CONTROL_FD,
   CONTROL_GENERATION,
+  CONTROL_KEY,
   CONTROL_LENGTH,
   CONTROL_OUT_MESSAGES,
   CONTROL_MTU,
@@ -35,6 +36,7 @@ import {
   DROP_QUEUE_FULL,
   DROP_STAGE_FULL,
   DROP_UNDELIVERED,
+  FLOW_WHO,
   IOVECS,
   IOVEC_SIZE,
   LARGEST_TRAIN,
@@ -432,7 +434,16 @@ export class PacketPath {
     const word = encodeVerdict(verdict, (reason, icmp) => this.#drops.indexOf(reason, icmp));
     const rewrite = verdict.type === 'forward' ? verdict.rewrite : undefined;
     this.#rewrites.set(this.#kernel.insertFlow(word, rewrite !== undefined), rewrite);
+    if (verdict.type === 'forward') this.#expectReplies(verdict);
     if (verdict.type === 'drop') this.#log.debug('dropping a flow', { reason: verdict.reason });
+  }
+
+  /** Forgets what was decided about answers before there was the session to which they belong. */
+  #expectReplies({ peer, rewrite }: FlowVerdict & { readonly type: 'forward' }): void {
+    if (rewrite?.session === undefined || rewrite.isReply === true) return;
+    const isOutbound = this.#u32(CONTROL_KEY + FLOW_WHO) === 0;
+    const who = isOutbound ? peer + 1 : 0;
+    this.#rewrites.forEachReply(rewrite, who, () => this.#kernel.removeFlow());
   }
 
   #handleStoppedRead(stop: number, index: number, now: Instant): void {

@@ -13,6 +13,8 @@ import {
   FLOW_KIND,
   FLOW_PORTS,
   FLOW_SOURCE,
+  FLOW_VERDICT,
+  FLOW_WHO,
   IS_REPLY,
   MOST_REWRITE_SESSIONS,
   NEW_DESTINATION,
@@ -86,6 +88,33 @@ export class RewriteRows {
     this.#bytes.fill(0, row, row + REWRITE_SIZE);
     this.#view.setUint16(row + REWRITE_FACTS, listed, true);
     this.#write(row, rewrite);
+  }
+
+  /**
+   * Turns the key at CONTROL_KEY into each of those that answers to its flow have, rewritten as it is, and
+   * calls back for each. `who` is that of the answers.
+   */
+  forEachReply(rewrite: Rewrite, who: number, visit: () => void): void {
+    const key = CONTROL_KEY;
+    const source = this.#bytes.slice(key + FLOW_SOURCE, key + FLOW_DESTINATION);
+    this.#bytes.copyWithin(key + FLOW_SOURCE, key + FLOW_DESTINATION, key + FLOW_VERDICT);
+    this.#bytes.set(source, key + FLOW_DESTINATION);
+    if (rewrite.destination !== undefined) this.#bytes.set(rewrite.destination, key + FLOW_SOURCE);
+    if (rewrite.source !== undefined) this.#bytes.set(rewrite.source, key + FLOW_DESTINATION);
+    const sourcePort = rewrite.sourcePort ?? this.#view.getUint16(key + FLOW_PORTS);
+    const destinationPort = rewrite.destinationPort ?? this.#view.getUint16(key + FLOW_PORTS + 2);
+    const protocol = this.#bytes[key + FLOW_KIND + 1] ?? 0;
+    const isEcho = protocol === ICMP || protocol === ICMPV6;
+    this.#view.setUint16(key + FLOW_PORTS, isEcho ? sourcePort : destinationPort);
+    this.#view.setUint16(key + FLOW_PORTS + 2, isEcho ? echoReply(destinationPort) : sourcePort);
+    this.#view.setUint32(key + FLOW_WHO, who, true);
+    // Whole packets, the first fragments of UDP, and fragments without ports.
+    this.#bytes[key + FLOW_KIND + 2] = 0;
+    visit();
+    this.#bytes[key + FLOW_KIND + 2] = 1;
+    visit();
+    this.#view.setUint32(key + FLOW_PORTS, 0);
+    visit();
   }
 
   /** Has every flow that is rewritten for the session miss. */
@@ -188,6 +217,13 @@ const UDP = 17;
 const ICMPV6 = 58;
 /** TCP, UDP, UDP-Lite. A new port in SCTP would ask for a new CRC over the whole packet. */
 const PORTED: ReadonlySet<number> = new Set([6, UDP, 136]);
+
+/** Returns type and code of the answer to an echo (RFC 792, RFC 4443 §4.2). */
+function echoReply(typeAndCode: number): number {
+  return typeAndCode >> 8 === ICMPV6_ECHO ? (ICMPV6_ECHO + 1) << 8 : 0;
+}
+
+const ICMPV6_ECHO = 128;
 
 function stampOf(session: number): number {
   if (!(session >= 0 && session < MOST_REWRITE_SESSIONS)) throw new BugError(`session ${session}`);

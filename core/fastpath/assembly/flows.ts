@@ -70,6 +70,14 @@ export function insertFlow(verdict: u32, hasRewrite: bool): i32 {
   return index;
 }
 
+/** Forgets the flow with the key, who included. */
+export function removeFlow(): void {
+  let flow = set();
+  for (let way = 0; way < FLOW_WAYS; way++, flow += FLOW_SIZE) {
+    if (hasKey(flow)) store<u32>(flow, 0, FLOW_GENERATION);
+  }
+}
+
 /** Whether the session of the rewrite, if it has one, has not ended. */
 function isCurrent(rewrite: i32): bool {
   const session = load<i32>(rewrite, REWRITE_SESSION);

@@ -59,6 +59,13 @@ export function insertFlow(memory: Memory, verdict: number, hasRewrite: boolean)
   return index;
 }
 
+/** Forgets the flow with the key, who included. */
+export function removeFlow(memory: Memory): void {
+  for (const flow of ways(memory)) {
+    if (hasKey(memory, flow)) memory.setU32(flow + FLOW_GENERATION, 0);
+  }
+}
+
 /** Whether the session for which the flow is rewritten, if there is one, has not ended. */
 function isCurrent(memory: Memory, flow: number): boolean {
   const row = memory.u32(flow + FLOW_REWRITE);

@@ -2,7 +2,7 @@ import type { FastPathKernel } from '../kernel.ts';
 import { ARENA_SIZE } from '../layout.ts';
 import { accept } from './accept.ts';
 import { finish } from './coalesce.ts';
-import { insertFlow } from './flows.ts';
+import { insertFlow, removeFlow } from './flows.ts';
 import { gather } from './gather.ts';
 import { Memory } from './memory.ts';
 import { keepalive, split, splitFor, startOut } from './split.ts';
@@ -27,5 +27,6 @@ export function createTwinKernel(
     accept: (first, count) => accept(memory, first, count),
     finish: () => finish(memory),
     insertFlow: (verdict, hasRewrite) => insertFlow(memory, verdict, hasRewrite),
+    removeFlow: () => removeFlow(memory),
   };
 }
