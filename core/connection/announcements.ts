@@ -29,7 +29,7 @@ export class Announcements {
 
   /** Returns whether the peer is to be told this list now. If it is news for later, that becomes due. */
   offer(peer: PeerIndex, candidates: readonly Candidate[], now: Instant): boolean {
-    if (isSame(this.#told.get(peer) ?? [], candidates)) return false;
+    if (isSame(this.#told.get(peer), candidates)) return false;
     if (this.#instant !== now) this.#toldAtInstant = 0;
     this.#instant = now;
     if (this.#toldAtInstant >= MOST_AT_ONCE) {
@@ -47,8 +47,12 @@ export class Announcements {
     this.#told.set(peer, candidates);
   }
 
-  /** The peer may have lost what it was told, or is no more. */
+  /** The peer may have lost what it was told: the same is news to it. */
   forget(peer: PeerIndex): void {
+    this.#told.delete(peer);
+  }
+
+  removePeer(peer: PeerIndex): void {
     this.#told.delete(peer);
     this.#due.delete(peer);
   }
@@ -64,8 +68,8 @@ export class Announcements {
 }
 
 /** Foundations and related addresses follow from the rest. */
-function isSame(a: readonly Candidate[], b: readonly Candidate[]): boolean {
-  return a.length === b.length && a.every((one, i) => keyOf(one) === keyOf(b[i]));
+function isSame(a: readonly Candidate[] | undefined, b: readonly Candidate[]): boolean {
+  return a !== undefined && a.length === b.length && a.every((one, i) => keyOf(one) === keyOf(b[i]));
 }
 
 function keyOf(candidate: Candidate | undefined): string {

@@ -188,7 +188,7 @@ export class Connections {
     this.#peers.delete(index);
     this.#arrivals.removePeer(peer);
     this.#deadlines.set(index, undefined);
-    this.#announcements.forget(index);
+    this.#announcements.removePeer(index);
     for (const stream of this.#streams.removePeer(index)) this.#hangUp(stream);
   }
 
