@@ -199,7 +199,6 @@ for (const isCounted of [true, false]) {
 
 await t.test('at 20 % loss a path moves at most once in 10 minutes', async (t) => {
   const SEEDS = 8;
-  let excused = 0;
   for (let seed = SEED; seed < SEED + SEEDS; seed++) {
     const scenario = { ...makeScenario(seed), loss: 0.2, upsets: [], bursts: undefined };
     staged(scenario, (stage) => {
@@ -210,18 +209,11 @@ await t.test('at 20 % loss a path moves at most once in 10 minutes', async (t) =
       const before = devices.map(({ site }) => site.events.length);
       world.run(10 * MINUTE);
       const events = devices.map(({ site }, i) => site.events.slice(before[i]));
-      // A rekey of which nothing arrives for 15 s ends the connection, whatever the path is.
-      const isCutOff = events
-        .flat()
-        .some((event) => event.type === 'connection-failed' && event.cause === 'no-session');
-      if (isCutOff) return void excused++;
       const moves = events.map((list) => list.filter(({ type }) => type === 'path-selected'));
       const most = Math.max(...moves.map(({ length }) => length));
-      return t.ok(most <= 1, `SEED=${seed}: ${most} times`);
+      t.ok(most <= 1, `SEED=${seed}: ${most} times`);
     });
   }
-  t.ok(excused <= SEEDS / 2);
-  t.comment(`in ${excused} of ${SEEDS} worlds a rekey failed`);
 });
 
 await t.test('with the broker dead two routers find each other where they were', async (t) => {
