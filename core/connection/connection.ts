@@ -83,8 +83,9 @@ const TIMERS = [
  *                   failed ◄───────────────────────┘
  *
  * The controlling side selects and nominates. The controlled side follows, and leaves a silent pair by
- * itself, as each side sees first what it cannot send. A pair that was left for its silence is not returned
- * to before RECHECK_INTERVAL, so that a path that comes and goes moves packets twice in that time at most.
+ * itself, as each side sees first what it cannot send. An attempt always ends, in ATTEMPT_TIMEOUT. A pair
+ * that was left for its silence is not returned to before RECHECK_INTERVAL, so that a path that comes and
+ * goes moves packets twice in that time at most.
  */
 export class Connection {
   readonly #options: ConnectionOptions;
@@ -100,7 +101,6 @@ export class Connection {
   #signalled: readonly Candidate[] = [];
   #selected: ValidPair | undefined;
   #selectedAt: Instant;
-  #heldOff: { readonly pair: PairId; readonly until: Instant } | undefined;
   #lastPacketAt: Instant;
   #hasSession = false;
   /** Whether a silent path without another one had everything tried again. */
@@ -367,11 +367,14 @@ export class Connection {
     if (retryAt === undefined || retryAt > earliest) this.#timers.set('retry', earliest);
   }
 
-  /** Starts an attempt; the pair of which the answer is just being handled needs no other one. */
+  /** The pair of which the answer is just being handled needs no other one. */
   #start(now: Instant, answered?: PairId): void {
     this.#timers.clear('retry');
     // What happens in an attempt does not prolong it, or it might never end.
-    if (this.#state !== 'connecting') this.#timers.set('attempt', after(now, ATTEMPT_TIMEOUT));
+    if (this.#state !== 'connecting') {
+      this.#timers.set('attempt', after(now, ATTEMPT_TIMEOUT));
+      this.#timers.set('streams', after(now, STREAM_PATIENCE));
+    }
     this.#state = 'connecting';
     this.#why = 'looking for a path';
     this.#agent.recheck(now);
@@ -381,7 +384,6 @@ export class Connection {
       if (!isSamePair(pair, answered)) this.#agent.invalidate(pair, now);
     }
     this.#events.push({ type: 'signal-due' });
-    this.#timers.set('streams', after(now, STREAM_PATIENCE));
   }
 
   #handleAnswered(pair: ValidPair, nominates: boolean, now: Instant): void {
@@ -392,24 +394,15 @@ export class Connection {
       return;
     }
     this.#handleCall(now, pair);
-    if (this.#state === 'failed') return;
-    if (this.#options.secrets.role === 'controlled') return;
+    if (this.#state === 'failed' || this.#options.secrets.role === 'controlled') return;
     if (this.#selected === undefined) {
       this.#select(pair, 'first', now);
     } else if (
       isBetter(pair, this.#selected, this.#options.isStream) &&
-      !this.#isHeldOff(pair, now)
+      !this.#spares.isHeldOff(pair, now)
     ) {
       this.#select(pair, 'better', now);
     }
-  }
-
-  #isHeldOff(pair: PairId, now: Instant): boolean {
-    return (
-      this.#heldOff !== undefined &&
-      this.#heldOff.until > now &&
-      isSamePair(pair, this.#heldOff.pair)
-    );
   }
 
   #select(pair: ValidPair, why: SelectionReason, now: Instant): void {
@@ -498,7 +491,7 @@ export class Connection {
   #leaveSilent(silent: ValidPair, now: Instant): boolean {
     const best = this.#spares.bestAnswering(silent, now);
     if (best !== undefined) {
-      this.#heldOff = { pair: silent, until: after(now, RECHECK_INTERVAL) };
+      this.#spares.holdOff(silent, after(now, RECHECK_INTERVAL));
       this.#select(best, 'silence', now);
       this.#agent.invalidate(silent, now);
       return true;
@@ -585,7 +578,7 @@ export class Connection {
   #drop(now: Instant): void {
     this.#losePath();
     this.#hasSession = false;
-    this.#heldOff = undefined;
+    this.#spares.reset();
     this.#wantStreams(false);
     this.#agent.stop(now);
   }

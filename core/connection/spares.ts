@@ -20,6 +20,7 @@ export class Spares {
   readonly #agent: IceAgent;
   readonly #isStream: IsStream;
   #askedAt: Instant | undefined;
+  #heldOff: { readonly pair: PairId; readonly until: Instant } | undefined;
 
   constructor(agent: IceAgent, isStream: IsStream) {
     this.#agent = agent;
@@ -57,6 +58,21 @@ export class Spares {
       if (isGone) this.#agent.invalidate(spare, now);
       else this.#agent.probe(spare, now);
     }
+  }
+
+  /** The pair was left for its silence: being better is no reason to return to it until then. */
+  holdOff(pair: PairId, until: Instant): void {
+    this.#heldOff = { pair, until };
+  }
+
+  isHeldOff(pair: PairId, now: Instant): boolean {
+    const heldOff = this.#heldOff;
+    return heldOff !== undefined && heldOff.until > now && isSamePair(pair, heldOff.pair);
+  }
+
+  /** No pair is in use any more. */
+  reset(): void {
+    this.#heldOff = undefined;
   }
 
   #bestOfEachKind(used: PairId): readonly ValidPair[] {
