@@ -1,6 +1,6 @@
 import type { AttributeReader } from '../attribute.ts';
 import { aligned } from '../byte-order.ts';
-import { MessageFlag } from '../constants.ts';
+import { ATTRIBUTE_HEADER, MessageFlag } from '../constants.ts';
 import type { MessageWriter } from '../message-writer.ts';
 import type { NetlinkMessage } from '../message.ts';
 import {
@@ -78,12 +78,15 @@ const MOST_ELEMENTS = 1500;
 const MOST_BYTES = 60_000;
 
 /** Splits elements so that each part fits into one message. */
-export function chunkElements(elements: readonly SetElement[]): readonly (readonly SetElement[])[] {
+export function chunkElements(
+  elements: readonly SetElement[],
+  shape: SetShape,
+): readonly (readonly SetElement[])[] {
   const chunks: SetElement[][] = [];
   let chunk: SetElement[] = [];
   let bytes = 0;
   for (const element of elements) {
-    const size = largestSize(element);
+    const size = largestSize(element, shape);
     if (chunk.length === MOST_ELEMENTS || bytes + size > MOST_BYTES) {
       chunks.push(chunk);
       chunk = [];
@@ -242,9 +245,22 @@ function step(key: Uint8Array, limit: number, by: number): Uint8Array | undefine
   return undefined;
 }
 
-/** No less than the bytes that the element takes, a range's end included. */
-function largestSize({ key, value, comment }: SetElement): number {
-  const headers = 72;
-  const data = value instanceof Uint8Array ? value.length : value === undefined ? 0 : 160;
-  return headers + 2 * aligned(key.length) + aligned(data) + 3 * (comment?.length ?? 0);
+/** No less than the bytes that the element takes, the end of a range included. */
+function largestSize({ key, value, timeoutMs, comment }: SetElement, shape: SetShape): number {
+  const keyBytes = 8 + aligned(key.length);
+  const ranges = SetFlag.interval | SetFlag.concatenation;
+  const end = (shape.flags & ranges) === 0 ? 0 : keyBytes + ITEM_AND_FLAGS;
+  const data = value instanceof Uint8Array ? 8 + aligned(value.length) : LARGEST_NAME;
+  return (
+    ATTRIBUTE_HEADER +
+    keyBytes +
+    end +
+    (value === undefined ? 0 : data) +
+    (timeoutMs === undefined ? 0 : 12) +
+    (comment === undefined ? 0 : LARGEST_NAME)
+  );
 }
+
+const ITEM_AND_FLAGS = 12;
+/** A verdict with the name of a chain, the name of an object, a comment: 128 bytes each and headers. */
+const LARGEST_NAME = 160;

@@ -265,8 +265,8 @@ function planElements(
       elements,
     });
   return {
-    removals: chunkElements(removed).map(change('remove')),
-    additions: chunkElements(added).map(change('add')),
+    removals: chunkElements(removed, shapeOf(set)).map(change('remove')),
+    additions: chunkElements(added, shapeOf(set)).map(change('add')),
   };
 }
 
