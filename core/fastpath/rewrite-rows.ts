@@ -37,7 +37,10 @@ import {
   TOUCHED_FLOWS,
 } from './layout.ts';
 
-/** What the packets of a session did in one direction since the last poll. One record serves all polls. */
+/**
+ * What the packets of a session did in one direction since the last poll. One record serves all polls.
+ * There are none of a session that was forgotten.
+ */
 export interface FlowFacts {
   readonly session: number;
   readonly isReply: boolean;
@@ -153,7 +156,10 @@ export class RewriteRows {
     record.rst = (flags & FACT_RST) !== 0;
     this.#view.setUint16(row + REWRITE_FACTS, 0, true);
     this.#bytes.fill(0, row + REWRITE_PACKETS, row + REWRITE_SIZE);
-    return session === 0 || packets === 0 ? undefined : record;
+    if (session === 0 || packets === 0) return undefined;
+    // The number of a session that has ended may be another's by now.
+    const stamp = this.#view.getUint32(stampOf(session - 1), true);
+    return stamp === this.#view.getUint32(row + REWRITE_STAMP, true) ? record : undefined;
   }
 
   #write(row: number, rewrite: Rewrite): void {

@@ -434,38 +434,60 @@ await t.test(
   },
 );
 
-await t.test('a steady stream allocates nothing per packet', async (t) => {
-  setFlagsFromString('--expose-gc');
-  const collect = runInNewContext('gc') as () => void;
-  const { kernel, cipher } = createWasm('simd');
-  const station = new Station({ kernel, cipher });
-  station.connect(0);
-  const segment = { payload: bytes(60_000) };
-  const reads = [0, 1, 2, 3].map((i) => superRead(tcp({ ...segment, sequence: i * 60_000 }), 1360));
-  const batch = (): number => {
-    station.read(...reads);
-    const sends = station.path.takeSends();
-    loopBack(station, sends);
-    station.path.inbound(sends, FD, NOW);
-    const writes = station.path.takeWrites();
-    while (station.path.pollFacts() !== undefined) continue;
-    return writes;
-  };
-  const writes = Array.from({ length: 200 }, batch);
-  t.same(new Set(writes), new Set([4]), 'each super-packet comes out whole');
-  const packets = station.path.counters(0).rxPackets;
-  let least = Infinity;
-  for (let trial = 0; trial < 5; trial++) {
-    collect();
-    const before = process.memoryUsage().heapUsed;
-    const first = station.path.counters(0).rxPackets;
-    for (let n = 0; n < 50; n++) batch();
-    const grown = process.memoryUsage().heapUsed - before;
-    least = Math.min(least, Math.max(0, grown) / (station.path.counters(0).rxPackets - first));
-  }
-  t.ok(packets > 30_000);
-  t.ok(least < 12, `${least.toFixed(1)} bytes a packet, facts and test included`);
-});
+/** Address and port in each direction, for a session. */
+const rewriteAll: PacketPolicy = {
+  outbound: () => ({
+    type: 'forward',
+    peer: 0,
+    rewrite: { session: 7, source: Uint8Array.of(100, 64, 0, 2), sourcePort: 9 },
+  }),
+  inbound: (peer) => ({
+    type: 'forward',
+    peer,
+    rewrite: { session: 8, destination: Uint8Array.of(10, 0, 0, 7), isReply: true },
+  }),
+};
+
+for (const [title, policy] of [
+  ['a steady stream', forwardAll],
+  ['a stream that is rewritten', rewriteAll],
+] as const) {
+  await t.test(`${title} allocates nothing per packet`, async (t) => {
+    setFlagsFromString('--expose-gc');
+    const collect = runInNewContext('gc') as () => void;
+    const { kernel, cipher } = createWasm('simd');
+    const station = new Station({ kernel, cipher, policy });
+    station.connect(0);
+    const segment = { payload: bytes(60_000) };
+    const reads = [0, 1, 2, 3].map((i) =>
+      superRead(tcp({ ...segment, sequence: i * 60_000 }), 1360),
+    );
+    const batch = (): number => {
+      station.read(...reads);
+      const sends = station.path.takeSends();
+      loopBack(station, sends);
+      station.path.inbound(sends, FD, NOW);
+      const writes = station.path.takeWrites();
+      while (station.path.pollFacts() !== undefined) continue;
+      while (station.path.pollFlowFacts() !== undefined) continue;
+      return writes;
+    };
+    const writes = Array.from({ length: 200 }, batch);
+    t.same(new Set(writes), new Set([4]), 'each super-packet comes out whole');
+    const packets = station.path.counters(0).rxPackets;
+    let least = Infinity;
+    for (let trial = 0; trial < 5; trial++) {
+      collect();
+      const before = process.memoryUsage().heapUsed;
+      const first = station.path.counters(0).rxPackets;
+      for (let n = 0; n < 50; n++) batch();
+      const grown = process.memoryUsage().heapUsed - before;
+      least = Math.min(least, Math.max(0, grown) / (station.path.counters(0).rxPackets - first));
+    }
+    t.ok(packets > 30_000);
+    t.ok(least < 12, `${least.toFixed(1)} bytes a packet, facts and test included`);
+  });
+}
 
 function ip(text: string): IpAddress {
   const parsed = parseIpAddress(text);
