@@ -211,7 +211,7 @@ await t.test(
   async (t) => {
     const server = new TurnServer();
     const mint = (unixMs: number) => {
-      const username = `${Math.floor(unixMs / 1000) + 86_400}:r1`;
+      const username = `${(Math.floor(unixMs / 43_200_000) + 2) * 43_200}:r1`;
       const mac = crypto.hmacSha1(Buffer.from('north'), Buffer.from(username));
       server.passwords.set(username, Buffer.from(mac).toString('base64'));
       return username;
@@ -232,6 +232,17 @@ await t.test(
     t.equal(scene.sent.at(-1)?.request.attributes.username, second);
   },
 );
+
+await t.test('a start within 12 h of another has the same name', async (t) => {
+  const options = { credentials: { type: 'shared-secret', secret: 'north', id: 'r1' } } as const;
+  const names = [0, 11 * 60 * MINUTE].map((later) => {
+    const scene = new Scene({ ...options, unixMs: (at) => UNIX_MS + later + at });
+    scene.run(SECOND);
+    return scene.takeSent().at(-1)?.request.attributes.username;
+  });
+  t.equal(names[0], names[1]);
+  t.type(names[0], 'string');
+});
 
 await t.test('a stale nonce (438) is replaced, for one request as for many', async (t) => {
   const scene = Scene.allocated();
