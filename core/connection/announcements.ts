@@ -69,7 +69,9 @@ export class Announcements {
 
 /** Foundations and related addresses follow from the rest. */
 function isSame(a: readonly Candidate[] | undefined, b: readonly Candidate[]): boolean {
-  return a !== undefined && a.length === b.length && a.every((one, i) => keyOf(one) === keyOf(b[i]));
+  return (
+    a !== undefined && a.length === b.length && a.every((one, i) => keyOf(one) === keyOf(b[i]))
+  );
 }
 
 function keyOf(candidate: Candidate | undefined): string {
