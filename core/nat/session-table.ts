@@ -196,16 +196,15 @@ export class SessionTable<Tag> {
     return ok(row);
   }
 
-  /** Takes what packets of the session did. A reply confirms a session, and keeps none alive that is not. */
+  /**
+   * Takes what packets of the session did. A reply confirms a session, and keeps none alive that is not.
+   * To be followed by `handleTimeout`, when the facts of a batch are through.
+   */
   handleFacts(session: number, facts: SessionFacts, now: Instant): void {
     const rows = this.#rows;
     const state = rows.state[session];
     if (state === undefined || state >= ENDED) return;
     rows.count(session, facts.isReply ? REPLIES : REQUESTS, facts.packets, facts.bytes);
-    if (facts.rst) {
-      this.end(session);
-      return;
-    }
     const opensAgain = facts.syn && !facts.isReply;
     const before = opensAgain ? 0 : (rows.fins[session] ?? 0);
     const fins = before | (facts.fin ? (facts.isReply ? 2 : 1) : 0);
@@ -214,6 +213,7 @@ export class SessionTable<Tag> {
     if (state === CLOSING && opensAgain) next = UNCONFIRMED;
     if (next === UNCONFIRMED && facts.isReply) next = this.#confirmedState(session);
     if (next !== UNCONFIRMED && fins === 3) next = CLOSING;
+    if (state === RESET || facts.rst) next = RESET;
     this.#queues.remove(session, state);
     this.#queue(session, next, now);
   }
@@ -283,31 +283,21 @@ export class SessionTable<Tag> {
 
   /** Returns how the packets of one direction are rewritten; of portless flows (`isPortless`) only the addresses. */
   rewrite(session: number, isReply: boolean, isWithoutPorts: boolean): Rewrite {
-    const rows = this.#rows;
-    const from = isReply ? OUTSIDE : INSIDE;
-    const to = isReply ? INSIDE : OUTSIDE;
-    const [source, newSource, destination, newDestination] = isReply
-      ? [
-          rows.destination(session, from),
-          rows.destination(session, to),
-          rows.source(session, from),
-          rows.source(session, to),
-        ]
-      : [
-          rows.source(session, from),
-          rows.source(session, to),
-          rows.destination(session, from),
-          rows.destination(session, to),
-        ];
-    const port = rows.port(session, to);
-    const isPortNew = !isWithoutPorts && port !== rows.port(session, from);
-    const isSourcePort = !isReply || isIcmpProtocol(rows.protocol(session));
+    const inside = this.tuple(session, 'inside');
+    const outside = this.tuple(session, 'outside');
+    const [from, to] = isReply ? [outside, inside] : [inside, outside];
+    // What a tuple calls source is the destination of replies.
+    const sender = changed(from.source, to.source);
+    const receiver = changed(from.destination, to.destination);
+    const [source, destination] = isReply ? [receiver, sender] : [sender, receiver];
+    const isPortNew = !isWithoutPorts && from.port !== to.port;
+    const isSourcePort = !isReply || isIcmpProtocol(from.protocol);
     return {
       session,
       isReply,
-      ...(isEqual(source, newSource) ? {} : { source: newSource }),
-      ...(isEqual(destination, newDestination) ? {} : { destination: newDestination }),
-      ...(isPortNew && (isSourcePort ? { sourcePort: port } : { destinationPort: port })),
+      ...(source && { source }),
+      ...(destination && { destination }),
+      ...(isPortNew && (isSourcePort ? { sourcePort: to.port } : { destinationPort: to.port })),
     };
   }
 
@@ -422,22 +412,26 @@ const CONNECTED = 1;
 /** Anything else with a reply. */
 const ANSWERED = 2;
 const CLOSING = 3;
-const ENDED = 4;
-const FREE = 5;
-const QUEUES = 6;
+/** A RST was seen: it ends with the next timeout, when what else came with the RST has been told. */
+const RESET = 4;
+const ENDED = 5;
+const FREE = 6;
+const QUEUES = 7;
 type State = number;
 
-const LIVE = [UNCONFIRMED, CONNECTED, ANSWERED, CLOSING] as const;
+const LIVE = [UNCONFIRMED, CONNECTED, ANSWERED, CLOSING, RESET] as const;
 const LIFETIMES = [
   UNCONFIRMED_LIFETIME,
   TCP_LIFETIME,
   DATAGRAM_LIFETIME,
   CLOSING_LIFETIME,
+  0,
 ] as const;
 const STATE_NAMES: readonly SessionState[] = [
   'unconfirmed',
   'confirmed',
   'confirmed',
+  'closing',
   'closing',
   'ended',
   'ended',
@@ -449,6 +443,7 @@ function sessionOf(row: number): number | undefined {
   return row < 0 ? undefined : row;
 }
 
-function isEqual(a: Uint8Array, b: Uint8Array): boolean {
-  return a.every((byte, i) => byte === b[i]);
+/** Returns the address after, if it is another one than before. */
+function changed(before: Uint8Array, after: Uint8Array): Uint8Array | undefined {
+  return before.some((byte, i) => byte !== after[i]) ? after : undefined;
 }

@@ -175,8 +175,13 @@ await t.test('a RST ends a session at once', async (t) => {
   const table = createTable({ onEnd: (session) => ended.push(table.read(session)) });
   const session = open(table, natTuple(TCP, CLIENT, 1, PROXY), SERVER);
   table.handleFacts(session, facts({ isReply: true, rst: true, packets: 2, bytes: 80 }), NOW);
+  table.handleFacts(session, facts({ packets: 3 }), NOW);
+  t.equal(table.pollTimeout()?.at, NOW);
+  table.handleTimeout(NOW);
   t.equal(table.size, 0);
-  t.match(ended, [{ state: 'ended', replies: { packets: 2, bytes: 80 } }]);
+  t.match(ended, [
+    { state: 'ended', requests: { packets: 3 }, replies: { packets: 2, bytes: 80 } },
+  ]);
 });
 
 await t.test(
@@ -294,6 +299,7 @@ await t.test('behaves like lists that are searched from the front', async (t) =>
         rst: random.below(30) === 0,
       });
       table.handleFacts(rows.get(known)!, happened, instantAt(now));
+      table.handleTimeout(instantAt(now));
       naive.handleFacts(known, happened, now);
     }
     same(table.size, naive.live.length, `${context}: size`);
