@@ -5,6 +5,7 @@ import { attempt, type Bench } from './bench-definition.ts';
 import { cipherMetrics } from './micro/cipher.ts';
 import { handshakeMetrics, handshakeSide } from './micro/handshake.ts';
 import type { Finding } from './micro/micro-bench.ts';
+import { natMetrics } from './micro/nat.ts';
 import { netlinkMetrics } from './micro/netlink.ts';
 import { connectionMemory, peerMetrics } from './micro/peers.ts';
 import { routeMetrics } from './micro/routes.ts';
@@ -35,6 +36,7 @@ export const microBenches: readonly Bench[] = [
       },
     ],
   },
+  micro('nat', 'Sessions of address translation, and access', '100 sessions', natMetrics),
   netlink(),
 ];
 

@@ -2,11 +2,19 @@
 import { cipher } from './cipher.ts';
 import { handshake } from './handshake.ts';
 import type { MicroBench } from './micro-bench.ts';
+import { nat } from './nat.ts';
 import { netlink } from './netlink.ts';
 import { peers } from './peers.ts';
 import { routes } from './routes.ts';
 
-const BENCHES: Readonly<Record<string, MicroBench>> = { cipher, handshake, routes, peers, netlink };
+const BENCHES: Readonly<Record<string, MicroBench>> = {
+  cipher,
+  handshake,
+  routes,
+  peers,
+  nat,
+  netlink,
+};
 
 const [name = '', seconds] = process.argv.slice(2);
 const run = BENCHES[name];

@@ -1,0 +1,101 @@
+import { Access } from '../../../core/access/access.ts';
+import { Authorizations } from '../../../core/access/authorizations.ts';
+import type { Flow } from '../../../core/fastpath/flow.ts';
+import { MOST_SESSIONS, SessionTable } from '../../../core/nat/session-table.ts';
+import type { NatTuple } from '../../../core/nat/tuple.ts';
+import { ipAddressFromBytes } from '../../../core/net/ip-address.ts';
+import { instantAt } from '../../../core/sansio/instant.ts';
+import { less } from '../samples.ts';
+import { sink, timePerCall, type Finding } from './micro-bench.ts';
+
+const lookup = less('find a session', 'ns');
+const decision = less('decide about a flow', 'ns');
+const memory = less('memory a session', 'bytes');
+
+export const natMetrics = [lookup, decision, memory];
+
+const SESSIONS = [100, 10_000, MOST_SESSIONS] as const;
+const RESOURCES = [100, 10_000] as const;
+const NOW = instantAt(0);
+/** Looked up in one call of the loop, from everywhere in the table. */
+const ASKED = 1024;
+
+/** The session table and the decisions about access, small and full. */
+export function nat(seconds: number): Finding[] {
+  return [...sessions(Math.min(seconds, 1)), ...decisions(Math.min(seconds, 1))];
+}
+
+function sessions(seconds: number): Finding[] {
+  return SESSIONS.flatMap((size) => {
+    const subject = `${size.toLocaleString('en')} sessions`;
+    const before = memoryUsed();
+    const table = new SessionTable<object>({
+      random: { fill: (out) => out.fill(7) },
+      mostPerOwner: MOST_SESSIONS,
+    });
+    const tag = {};
+    for (let n = 0; n < size; n++) {
+      const tuple = tupleOf(n);
+      const outside = { source: tuple.source, destination: Uint8Array.of(10, 0, 0, 1 + (n & 7)) };
+      table.open(tuple, outside, 0, tag, NOW);
+    }
+    const bytes = memoryUsed() - before;
+    const asked = Array.from({ length: ASKED }, (_, i) => tupleOf((i * 7919) % size));
+    const perCall = timePerCall(seconds, () => {
+      for (const tuple of asked) sink.value = table.findRequest(tuple);
+    });
+    return [
+      { subject, metric: lookup, value: (perCall * 1e6) / ASKED },
+      // The columns are there from the start.
+      ...(size === MOST_SESSIONS ? [{ subject, metric: memory, value: bytes / size }] : []),
+    ];
+  });
+}
+
+function decisions(seconds: number): Finding[] {
+  return RESOURCES.map((size) => {
+    const subject = `${size.toLocaleString('en')} resources`;
+    const ids = Array.from({ length: size }, (_, n) => `r${n}`);
+    const authorizations = new Authorizations(0, NOW);
+    authorizations.replace(
+      ids.map((resource) => ({ peer: 'a', resource, filters: [] })),
+      NOW,
+    );
+    const access = new Access(authorizations);
+    access.setResources(
+      ids.map((id, n) => ({
+        id,
+        type: 'ip',
+        address: ipAddressFromBytes(addressOf(n)),
+        filters: [{ protocol: 'tcp', ports: [{ first: 443, last: 443 }] }],
+      })),
+    );
+    const flows = Array.from({ length: ASKED }, (_, i) => flowTo(addressOf((i * 7919) % size)));
+    const perCall = timePerCall(seconds, () => {
+      for (const flow of flows) sink.value = access.decideRequest('a', flow);
+    });
+    return { subject, metric: decision, value: (perCall * 1e6) / ASKED };
+  });
+}
+
+function tupleOf(n: number): NatTuple {
+  const source = Uint8Array.of(100, 64, n >> 14, 2);
+  return { protocol: 6, source, port: 1 + (n & 0x3fff), destination: Uint8Array.of(100, 96, 0, 1) };
+}
+
+function addressOf(n: number): Uint8Array {
+  return Uint8Array.of(10, n >> 16, (n >> 8) & 0xff, n & 0xff);
+}
+
+function flowTo(destination: Uint8Array): Flow {
+  const source = Uint8Array.of(100, 64, 0, 2);
+  const ports = { sourcePort: 5000, destinationPort: 443 };
+  return { family: 4, protocol: 6, source, destination, ...ports, isFragment: false };
+}
+
+/** In bytes, after a collection. */
+function memoryUsed(): number {
+  globalThis.gc?.();
+  const { heapUsed: objects, arrayBuffers } = process.memoryUsage();
+  return objects + arrayBuffers;
+}
