@@ -1,5 +1,9 @@
 import type { ConnectionFailure, SelectionReason } from '../core/connection/connection.ts';
+import { ICE_TIMEOUT } from '../core/ice/constants.ts';
 import type { RelayFailure } from '../core/connection/relay.ts';
+import type { PathLoss } from '../core/engine/event.ts';
+import type { GoodbyeReason } from '../core/peering/message.ts';
+import type { HandshakeFailure } from '../core/wireguard/outputs.ts';
 
 /** What a cause means to a person, and what there is to be done about it. */
 export interface Cause {
@@ -24,7 +28,10 @@ const NO_PATH_CAUSES: Readonly<Record<ConnectionFailure, Cause>> = {
     meaning: 'no path answered',
     cure: 'is the peer running? where neither side can be reached, a relay is needed (relays)',
   },
-  'path-lost': { meaning: 'the path fell silent and no other one answered' },
+  'path-lost': {
+    meaning: 'the path fell silent and no other one answered',
+    cure: 'is the peer running and connected to the Internet?',
+  },
   'no-session': {
     meaning: 'there is a path, but WireGuard came to no session on it',
     cure: 'compare the publicKey of each side in the configuration of the other',
@@ -36,10 +43,44 @@ const NO_PATH_CAUSES: Readonly<Record<ConnectionFailure, Cause>> = {
   'cookies-only': { meaning: 'the peer is under load and answered with cookies alone' },
 };
 
-/** Why a peer is reached as it is, or is not. */
-export const PEER_CAUSES: Readonly<Record<string, Cause | undefined>> = {
-  ...PATH_CAUSES,
-  ...NO_PATH_CAUSES,
+const NO_SESSION_CAUSES: Readonly<
+  Record<Exclude<HandshakeFailure, ConnectionFailure> | 'key-mismatch', Cause>
+> = {
+  'no-response': {
+    meaning: 'no answer to handshakes',
+    cure: 'is the peer running, at this endpoint, with its port open? compare the publicKey of each side in the configuration of the other',
+  },
+  'key-mismatch': {
+    meaning: 'what is signalled in its name does not open',
+    cure: 'compare its publicKey in the configuration with what culvert keygen prints there, and ours with what it has',
+  },
+};
+
+const GOODBYE_CAUSES: Readonly<Record<GoodbyeReason, Cause>> = {
+  restarting: { meaning: 'it said goodbye: it restarts' },
+  leaving: { meaning: 'it said goodbye: it was stopped', cure: 'start the peer again' },
+  revoked: {
+    meaning: 'it said goodbye: its configuration has us no more',
+    cure: 'is this device still among the peers of the other one?',
+  },
+};
+
+const CAUSES = new Map<string, Cause>([
+  ...Object.entries({ ...PATH_CAUSES, ...NO_PATH_CAUSES, ...NO_SESSION_CAUSES }),
+  ...Object.entries(GOODBYE_CAUSES).map(
+    ([reason, cause]) => [`said goodbye: ${reason}`, cause] as const,
+  ),
+]);
+
+/** Why a peer is reached as it is, or is not: `PeerStatus.cause`, or `why` of its path. */
+export function peerCause(cause: string): Cause {
+  return CAUSES.get(cause) ?? { meaning: cause };
+}
+
+/** What became of the last path to a peer. */
+export const PATH_LOSSES: Readonly<Record<PathLoss, string>> = {
+  silence: `silent for ${ICE_TIMEOUT / 1000} s`,
+  'base removed': 'it lost its address, stream or relay',
 };
 
 const NO_RELAY_CAUSES: Readonly<Record<RelayFailure, Cause>> = {
@@ -62,6 +103,10 @@ const NO_RELAY_CAUSES: Readonly<Record<RelayFailure, Cause>> = {
   'wrong-credentials': {
     meaning: 'it refuses our login',
     cure: 'check username and credential, or secret and the clocks of both sides',
+  },
+  'held-by-another-login': {
+    meaning: 'it still holds our port for an earlier login',
+    cure: 'none needed: that ends by itself within 10 minutes',
   },
   'quota-reached': {
     meaning: 'it allows this user no more allocations',

@@ -1,7 +1,7 @@
 import type { Event } from '../core/engine/event.ts';
 import { unreachable } from '../core/sansio/outcome.ts';
 import type { Log } from '../core/sansio/log.ts';
-import { PEER_CAUSES, RELAY_CAUSES } from './causes.ts';
+import { PATH_LOSSES, peerCause, RELAY_CAUSES } from './causes.ts';
 
 /** Writes the line that an event of the engine deserves. Where a peer is stays below `info`. */
 export function logEvent(log: Log, event: Event): void {
@@ -12,7 +12,11 @@ export function logEvent(log: Log, event: Event): void {
         handshakeMs: round(event.handshakeMs),
       });
     case 'peer-failed':
-      return log.info('peer does not answer', { peer: event.peer, cause: event.cause });
+      return log.info('peer does not answer', {
+        peer: event.peer,
+        cause: event.cause,
+        cure: peerCause(event.cause).cure,
+      });
     case 'endpoint-changed':
       return log.debug('peer moved', { peer: event.peer, endpoint: event.endpoint });
     case 'path-selected': {
@@ -20,11 +24,13 @@ export function logEvent(log: Log, event: Event): void {
       log.info('path selected', { peer, kind, rttMs: round(event.rttMs), why });
       return log.debug('path leads to', { peer, remote });
     }
+    case 'path-lost':
+      return log.info('path lost', { peer: event.peer, why: PATH_LOSSES[event.why] });
     case 'connection-failed':
       return log.info('no connection with peer', {
         peer: event.peer,
         cause: event.cause,
-        cure: PEER_CAUSES[event.cause]?.cure,
+        cure: peerCause(event.cause).cure,
       });
     case 'peer-left':
       return log.info('peer said goodbye', { peer: event.peer, reason: event.reason });
@@ -32,7 +38,7 @@ export function logEvent(log: Log, event: Event): void {
       return log.warn('signals of a peer do not open', {
         peer: event.peer,
         cause: 'key-mismatch',
-        cure: 'compare its publicKey in the configuration with what culvert keygen prints there, and ours with what it has',
+        cure: peerCause('key-mismatch').cure,
       });
     case 'relay-ready':
       return log.info('relay ready', { relay: event.relay });
@@ -41,7 +47,11 @@ export function logEvent(log: Log, event: Event): void {
         relay: event.relay,
         cause: event.why,
         detail: event.detail === '' ? undefined : event.detail,
-        cure: RELAY_CAUSES[event.why]?.cure,
+        // What exactly was met names its own cure.
+        cure:
+          event.why === 'not-reachable' && event.detail !== ''
+            ? undefined
+            : RELAY_CAUSES[event.why]?.cure,
       });
     case 'no-relays':
       return log.warn('no relay is left');

@@ -72,6 +72,8 @@ export interface RelayOptions {
   nextStream(): StreamId;
 }
 
+/** Failures told until it is ready, each once. */
+const MOST_TOLD = 16;
 const FIRST_RETRY: Millis = 1_000;
 const LAST_RETRY: Millis = 60_000;
 const MOST_DOUBLINGS = Math.ceil(Math.log2(LAST_RETRY / FIRST_RETRY));
@@ -106,12 +108,13 @@ export class Relay {
   readonly #outputs: RelayOutputs;
   #server: Server = { type: 'none' };
   #state: RelayState = { type: 'waiting', why: undefined };
+  #lastFailure: { readonly why: RelayFailure; readonly detail: string } | undefined;
   #untried: readonly IpAddress[] = [];
   #mapped: SocketAddress | undefined;
   /** The addresses that were told last; `undefined` since a failure. */
   #told: string | undefined;
   /** Causes that were told since it was ready. */
-  readonly #toldFailures = new Set<RelayFailure>();
+  readonly #toldFailures = new Set<string>();
   #failures = 0;
   #retryAt: Instant | undefined;
   #doubtedAt: Instant | undefined;
@@ -133,6 +136,11 @@ export class Relay {
 
   get state(): RelayState {
     return this.#state;
+  }
+
+  /** Why it is not ready, also while it is tried again. */
+  get lastFailure(): { readonly why: RelayFailure; readonly detail: string } | undefined {
+    return this.#lastFailure;
   }
 
   get url(): RelayUrl {
@@ -384,6 +392,7 @@ export class Relay {
     this.#failures = 0;
     this.#toldFailures.clear();
     this.#state = { type: 'ready' };
+    this.#lastFailure = undefined;
     this.#mapped = mapped;
     const addresses = [mapped, ...this.relayed].join();
     if (addresses === this.#told) return;
@@ -404,10 +413,12 @@ export class Relay {
 
   #tellFailed(why: RelayFailure, detail: string, now: Instant): void {
     this.#state = { type: 'waiting', why };
+    this.#lastFailure = { why, detail };
     this.#mapped = undefined;
     this.#told = undefined;
-    if (this.#toldFailures.has(why)) return;
-    this.#toldFailures.add(why);
+    const failure = `${why} ${detail}`;
+    if (this.#toldFailures.has(failure) || this.#toldFailures.size >= MOST_TOLD) return;
+    this.#toldFailures.add(failure);
     this.#outputs.tell({ type: 'relay-failed', relay: this.id, why, detail }, now);
   }
 

@@ -20,7 +20,10 @@ import type { Route } from './route.ts';
 export interface RelayStatus {
   readonly url: RelayId;
   readonly state: 'waiting' | 'connecting' | 'ready';
+  /** Why it is not ready, if it has failed. */
   readonly why: RelayFailure | undefined;
+  /** What exactly was met, where the cause alone does not say it. */
+  readonly detail: string | undefined;
   readonly rtt: Millis | undefined;
   readonly relayed: readonly SocketAddress[];
   /** Our address as it sees it. */
@@ -152,10 +155,11 @@ export class Relays {
   }
 
   statuses(): readonly RelayStatus[] {
-    return [...this.#byId.values()].map(({ id, state, rtt, relayed, mapped }) => ({
+    return [...this.#byId.values()].map(({ id, state, lastFailure, rtt, relayed, mapped }) => ({
       url: id,
       state: state.type,
-      why: state.type === 'waiting' ? state.why : undefined,
+      why: lastFailure?.why,
+      detail: lastFailure?.detail === '' ? undefined : lastFailure?.detail,
       rtt,
       relayed,
       mapped,

@@ -54,6 +54,8 @@ export interface AllocationOptions {
 export type AllocationState = 'allocating' | 'allocated' | 'failed';
 
 export type AllocationFailure =
+  /** 441: our port has an allocation there that was made with another name. It ends by itself. */
+  | 'held-by-another-login'
   | 'no-response'
   | 'wrong-credentials'
   | 'quota-reached'
@@ -465,7 +467,7 @@ const KEEPALIVE: Request = {
 /** RFC 8489 §14.8, RFC 8656 §19. */
 const FAILURES: Readonly<Record<number, AllocationFailure>> = {
   401: 'wrong-credentials',
-  441: 'wrong-credentials',
+  441: 'held-by-another-login',
   486: 'quota-reached',
   508: 'out-of-capacity',
 };

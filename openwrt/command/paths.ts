@@ -1,14 +1,17 @@
 import type { RelayStatus } from '../../core/connection/relays.ts';
 import type { PathsStatus } from '../../core/engine/paths.ts';
-import type { Status } from '../../core/engine/status.ts';
-import { PEER_CAUSES, RELAY_CAUSES, type Cause } from '../causes.ts';
+import type { PeerStatus, Status } from '../../core/engine/status.ts';
+import { peerCause, RELAY_CAUSES } from '../causes.ts';
 import { CommandError } from '../exit-code.ts';
 import { formatMs, formatTable } from '../table.ts';
 import { showStatus, type View } from './ask-status.ts';
 
+/** How a peer is reached, with its state and cause as `culvert status` has them. */
+type PeerPaths = Pick<PeerStatus, 'id' | 'state' | 'cause'> & Omit<PathsStatus, 'state'>;
+
 /** What `culvert paths --json` prints. */
 interface PathsReport {
-  readonly peers: readonly ({ readonly id: string } & PathsStatus)[];
+  readonly peers: readonly PeerPaths[];
   readonly relays: readonly RelayStatus[];
 }
 
@@ -22,8 +25,8 @@ function reportOf({ peers, relays }: Status, id: string | undefined): PathsRepor
   if (id !== undefined && wanted.length === 0) {
     throw new CommandError('failure', `no peer has the id '${id}', see: culvert status`);
   }
-  const found = wanted.flatMap((peer) =>
-    peer.path === undefined ? [] : [{ id: peer.id, ...peer.path }],
+  const found = wanted.flatMap(({ id: peer, state, cause, path }) =>
+    path === undefined ? [] : [{ ...path, id: peer, state, cause }],
   );
   return { peers: found, relays };
 }
@@ -52,9 +55,9 @@ function formatReport({ peers, relays }: PathsReport): string {
 type Alternative = PathsStatus['alternatives'][number];
 type Detail = readonly [label: string, text: string];
 
-function peerDetails(peer: PathsStatus): readonly Detail[] {
+function peerDetails(peer: PeerPaths): readonly Detail[] {
   const { local, remote, relay, report, alternatives } = peer;
-  const cause: Cause = PEER_CAUSES[peer.why] ?? { meaning: peer.why };
+  const cause = peerCause(peer.cause ?? peer.why);
   return [
     ...(local === undefined || remote === undefined
       ? []
@@ -69,11 +72,14 @@ function peerDetails(peer: PathsStatus): readonly Detail[] {
   ];
 }
 
-function relayDetails({ why, relayed, mapped }: RelayStatus): readonly Detail[] {
+function relayDetails({ why, detail, relayed, mapped }: RelayStatus): readonly Detail[] {
   const cause = why === undefined ? undefined : RELAY_CAUSES[why];
+  const given = detail === undefined ? [] : [detail];
+  const isExact = detail !== undefined && why === 'not-reachable';
   return [
-    ...(cause === undefined ? [] : [['why', cause.meaning] as const]),
-    ...(cause?.cure === undefined ? [] : [['cure', cause.cure] as const]),
+    ...(cause === undefined ? [] : [['why', [cause.meaning, ...given].join(': ')] as const]),
+    // What exactly was met names its own cure.
+    ...(cause?.cure === undefined || isExact ? [] : [['cure', cause.cure] as const]),
     ...(relayed.length === 0 ? [] : [['gives', relayed.join(' ')] as const]),
     ...(mapped === undefined ? [] : [['sees', mapped] as const]),
   ];

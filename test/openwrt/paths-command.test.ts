@@ -67,6 +67,7 @@ const relays: readonly RelayStatus[] = [
     url: 'turn:relay.example.net:3478',
     state: 'ready',
     why: undefined,
+    detail: undefined,
     rtt: 20.1,
     relayed: [at('198.51.100.9:50012'), at('[2001:db8::9]:50012')],
     mapped: at('203.0.113.5:51820'),
@@ -75,6 +76,7 @@ const relays: readonly RelayStatus[] = [
     url: 'turns:other.example.net:443',
     state: 'waiting',
     why: 'wrong-credentials',
+    detail: 'error 401',
     rtt: undefined,
     relayed: [],
     mapped: undefined,
@@ -82,7 +84,8 @@ const relays: readonly RelayStatus[] = [
 ];
 
 await t.test('each peer has its path, why it is this one, and what else would do', async (t) => {
-  const peers = [peer('branch', direct), peer('depot', lost), peer('stall', relayed)];
+  const depot = peer('depot', lost, { state: 'no path', cause: 'no-answer' });
+  const peers = [peer('branch', direct), depot, peer('stall', relayed)];
   const text = await showPaths(t, { peers, relays });
   t.equal(
     text,
@@ -93,7 +96,7 @@ branch  connected  direct   12.3 ms
   why   more direct or faster than the one before
   peer  sends direct, 12.5 ms
   or    relayed 40.2 ms, 198.51.100.9:50012 → 203.0.113.7:51820
-depot   failed     -        -
+depot   no path    -        -
   why   no path answered
   cure  is the peer running? where neither side can be reached, a relay is needed (relays)
 stall   connected  relayed  12.3 ms
@@ -106,7 +109,7 @@ turn:relay.example.net:3478  ready    20.1 ms
   gives 198.51.100.9:50012 [2001:db8::9]:50012
   sees  203.0.113.5:51820
 turns:other.example.net:443  waiting  -
-  why   it refuses our login
+  why   it refuses our login: error 401
   cure  check username and credential, or secret and the clocks of both sides
 `,
   );
@@ -131,8 +134,25 @@ await t.test('one peer can be asked for, and JSON has it all', async (t) => {
 });
 
 await t.test('a reason that has no words yet is shown as it is', async (t) => {
-  const peers = [peer('branch', { ...lost, why: 'the peer said goodbye: leaving' })];
-  t.match(await showPaths(t, { peers }), /why {3}the peer said goodbye: leaving/);
+  const peers = [peer('branch', { ...lost, why: 'the stars' })];
+  t.match(await showPaths(t, { peers }), /why {3}the stars/);
+});
+
+await t.test('status and paths give the same cause of a peer, and its cure', async (t) => {
+  for (const [cause, meaning, cure] of [
+    ['key-mismatch', /signalled in its name does not open/, /culvert keygen/],
+    ['preshared-key-differs', /the preshared keys differ/, /the same presharedKey/],
+    ['said goodbye: leaving', /it said goodbye/, /start the peer again/],
+  ] as const) {
+    const searching = { ...lost, state: 'connecting', why: 'looking for a path' } as const;
+    const peers = [peer('branch', searching, { state: 'connecting', cause })];
+    for (const text of [await showPaths(t, { peers }), await showStatus(t, { peers })]) {
+      t.match(text, /branch {2}connecting/);
+      t.match(text, meaning);
+      t.match(text, cure);
+      t.notMatch(text, 'looking for a path');
+    }
+  }
 });
 
 await t.test('without a daemon it says so', async (t) => {
@@ -182,7 +202,11 @@ async function written(
   return text;
 }
 
-function peer(id: string, path: PathsStatus | undefined): PeerStatus {
+function peer(
+  id: string,
+  path: PathsStatus | undefined,
+  changes: Partial<PeerStatus> = {},
+): PeerStatus {
   return {
     id,
     publicKey: '',
@@ -195,6 +219,7 @@ function peer(id: string, path: PathsStatus | undefined): PeerStatus {
     rxBytes: 1234,
     txBytes: 56_789,
     ...(path === undefined ? {} : { path }),
+    ...changes,
   };
 }
 

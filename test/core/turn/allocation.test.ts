@@ -329,7 +329,7 @@ await t.test('an allocation in our way that is somebody else’s cannot be given
     code: method === 'allocate' ? 437 : 441,
   }));
   scene.run(SECOND);
-  t.same(scene.takeEvents(), [{ type: 'failed', why: 'wrong-credentials', code: 441 }]);
+  t.same(scene.takeEvents(), [{ type: 'failed', why: 'held-by-another-login', code: 441 }]);
 });
 
 await t.test('a server that takes its time to let go of an allocation is given 2 s', async (t) => {
@@ -363,7 +363,7 @@ await t.test('each error has its meaning', async (t) => {
     [300, 'refused'],
     [400, 'refused'],
     [403, 'refused'],
-    [441, 'wrong-credentials'],
+    [441, 'held-by-another-login'],
     [442, 'refused'],
     [486, 'quota-reached'],
     [500, 'refused'],

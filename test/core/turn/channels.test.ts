@@ -49,12 +49,12 @@ await t.test('a peer that the relay refuses is refused, and the allocation goes 
   }
 });
 
-await t.test('credentials that are refused for a channel are wrong for all (441)', async (t) => {
+await t.test('a port that another login holds is lost for all channels (441)', async (t) => {
   const scene = Scene.allocated();
   scene.server.script = () => ({ code: 441 });
   scene.agent.channelTo(PEER, scene.now);
   scene.run(SECOND);
-  t.same(scene.takeEvents(), [{ type: 'failed', why: 'wrong-credentials', code: 441 }]);
+  t.same(scene.takeEvents(), [{ type: 'failed', why: 'held-by-another-login', code: 441 }]);
 });
 
 await t.test(
