@@ -351,6 +351,7 @@ class Daemon {
       case 'peer-connected':
       case 'peer-failed':
       case 'path-selected':
+      case 'path-lost':
       case 'connection-failed':
       case 'peer-left':
       case 'key-mismatch':

@@ -499,6 +499,7 @@ export class Engine {
     if (event.type === 'connection-failed') {
       return this.#peers.handleConnectionFailed(event.peer, event.cause, now);
     }
+    if (event.type === 'path-lost') return this.#peers.handlePathLost(event.peer, event.why);
     if (event.type === 'peer-left') return this.#peers.handlePeerLeft(event.peer, event.reason);
     this.#events.push(event);
   }

@@ -15,6 +15,8 @@ export type Event =
       readonly rttMs: number;
       readonly why: string;
     }
+  /** No path leads to the peer any more. It is sought again at once, which `connection-failed` ends. */
+  | { readonly type: 'path-lost'; readonly peer: string; readonly why: PathLoss }
   /** No path leads to the peer, or none on which it comes to a session. It is tried again by itself. */
   | { readonly type: 'connection-failed'; readonly peer: string; readonly cause: string }
   /** The peer said goodbye. */
@@ -61,6 +63,9 @@ export type Event =
   /** The daemon may go. `busy` are peers that had not done when the time was over. */
   | { readonly type: 'drained'; readonly busy: readonly string[] }
   | { readonly type: 'log-level'; readonly level: Severity };
+
+/** What became of the last path: no answer for ICE_TIMEOUT, or what carried it is gone. */
+export type PathLoss = 'silence' | 'base removed';
 
 /** A value of the configuration that could not be made so, and what stood in the way. */
 export interface Failure {

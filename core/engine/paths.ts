@@ -40,6 +40,9 @@ interface Peer {
   readonly id: PeerConfiguration['id'];
   readonly publicKey: Uint8Array;
   report: PathReport | undefined;
+  hasPath: boolean;
+  /** Whether what was signalled in its name last did not open. */
+  hasKeyMismatch: boolean;
 }
 
 /**
@@ -114,7 +117,14 @@ export class Paths {
     const { id, publicKey, allowedIps } = configuration;
     const addresses = allowedIps.filter(isFullLength).map(({ address }) => address);
     const before = this.#peers.get(index);
-    const peer: Peer = { index, id, publicKey, report: before?.report };
+    const peer: Peer = {
+      index,
+      id,
+      publicKey,
+      report: before?.report,
+      hasPath: before?.hasPath ?? false,
+      hasKeyMismatch: before?.hasKeyMismatch ?? false,
+    };
     this.#peers.set(index, peer);
     this.#byId.set(id, peer);
     this.#peering.setPeer(index, addresses);
@@ -222,6 +232,7 @@ export class Paths {
       worked = true;
       const peer = this.#byId.get(event.peer);
       if (peer === undefined) continue;
+      peer.hasKeyMismatch = event.type === 'key-mismatch';
       if (event.type === 'signal') this.#connections.handleSignal(peer.index, event, now);
       else this.#events.push({ type: 'key-mismatch', peer: peer.id });
     }
@@ -257,6 +268,11 @@ export class Paths {
     return status && { ...status, report: this.#peers.get(index)?.report };
   }
 
+  /** Whether keys differ: ours of the peer, or the peer's of us. */
+  hasKeyMismatch(index: number): boolean {
+    return this.#peers.get(index)?.hasKeyMismatch === true;
+  }
+
   relays(): readonly RelayStatus[] {
     return this.#connections.relayStatuses();
   }
@@ -277,7 +293,7 @@ export class Paths {
     switch (event.type) {
       case 'path':
         this.#plane.setRoute(event.peer, event.route, now);
-        return;
+        return this.#lookAtPath(event.peer);
       case 'handshake-due':
         return this.#plane.requestHandshake(event.peer, now);
       case 'path-selected':
@@ -309,6 +325,21 @@ export class Paths {
     if (peer === undefined) return;
     this.#events.push({ type: 'path-selected', peer: peer.id, kind, remote, rttMs: rtt, why });
     if (this.#plane.peerStatus(index)?.hasSession === true) this.#reportPath(peer, now);
+  }
+
+  /** Tells when the last path is lost. That the peer has gone, or that WireGuard has failed, is told itself. */
+  #lookAtPath(index: number): void {
+    const peer = this.#peers.get(index);
+    const status = this.#connections.status(index);
+    if (peer === undefined || status === undefined) return;
+    const hadPath = peer.hasPath;
+    peer.hasPath = status.kind !== undefined;
+    if (!hadPath || peer.hasPath) return;
+    if (status.why === 'path-lost') {
+      this.#events.push({ type: 'path-lost', peer: peer.id, why: 'silence' });
+    } else if (status.state === 'connecting') {
+      this.#events.push({ type: 'path-lost', peer: peer.id, why: 'base removed' });
+    }
   }
 
   #handleFailed(index: number, why: ConnectionFailure): void {

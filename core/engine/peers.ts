@@ -16,7 +16,7 @@ import type { PeerRefusal } from '../wireguard/wireguard.ts';
 import type { UapiPeerState } from '../wireguard/uapi.ts';
 import type { Traffic } from './drain.ts';
 import { Endpoints, type Answer, type Question } from './endpoints.ts';
-import type { Event, Failure } from './event.ts';
+import type { Event, Failure, PathLoss } from './event.ts';
 import type { Paths } from './paths.ts';
 import { PeerTable, type Peer } from './peer-table.ts';
 import { peerStatusesOf, type PeerHistory, type PeerStatus } from './status.ts';
@@ -27,7 +27,12 @@ export type PeerEvent = Extract<
   Event,
   {
     readonly type:
-      'peer-connected' | 'peer-failed' | 'connection-failed' | 'peer-left' | 'endpoint-changed';
+      | 'peer-connected'
+      | 'peer-failed'
+      | 'path-lost'
+      | 'connection-failed'
+      | 'peer-left'
+      | 'endpoint-changed';
   }
 >;
 
@@ -72,9 +77,9 @@ export class Peers {
       case 'handshake-completed':
         return this.#onHandshake(id, event.tookMs);
       case 'handshake-failed':
-        this.#history.set(id, { ...this.#history.get(id), cause: event.cause });
         // With a peer whose way `Paths` finds the connection fails, which it says itself.
         if (peer.configuration.kind === 'culvert') return;
+        this.#history.set(id, { ...this.#history.get(id), cause: event.cause });
         this.#events.push({ type: 'peer-failed', peer: id, cause: event.cause });
         return this.#seek(peer, this.#endpoints.handleSilence(id), now);
       case 'endpoint-changed':
@@ -83,6 +88,14 @@ export class Peers {
       default:
         return unreachable(event);
     }
+  }
+
+  /** What the attempts that follow meet is news again. */
+  handlePathLost(id: string, why: PathLoss): void {
+    if (this.#table.byId(id) === undefined) return;
+    // The session outlives what carried it, so that no new one would clear a cause.
+    if (why === 'silence') this.#history.set(id, { ...this.#history.get(id), cause: 'path-lost' });
+    this.#events.push({ type: 'path-lost', peer: id, why });
   }
 
   /** No path was found to a peer whose way `Paths` finds: it may be elsewhere by the name of its endpoint. */

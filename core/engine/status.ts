@@ -50,8 +50,9 @@ export interface PeerStatus {
   readonly id: string;
   /** base64 */
   readonly publicKey: string;
-  readonly state: 'idle' | 'connecting' | 'connected';
-  /** What the last attempt met, if it failed. */
+  /** `no path`: to a peer that runs Culvert, and none is sought at present. */
+  readonly state: 'idle' | 'connecting' | 'connected' | 'no path';
+  /** What the last attempt met, if it failed; of peers that run Culvert while they are not connected. */
   readonly cause: string | undefined;
   readonly endpoint: SocketAddress | undefined;
   readonly allowedIps: readonly string[];
@@ -83,11 +84,13 @@ export function peerStatusesOf(
     const tunnel = plane.peerStatus(index);
     const { rxBytes, txBytes } = plane.counters(index);
     const path = paths.status(index);
+    const state = stateOf(tunnel, path);
+    const cause = paths.hasKeyMismatch(index) ? 'key-mismatch' : history.get(id)?.cause;
     return {
       id,
       publicKey: encodeBase64(publicKey),
-      state: stateOf(tunnel),
-      cause: history.get(id)?.cause,
+      state,
+      cause: path === undefined || state !== 'connected' ? cause : undefined,
       endpoint: tunnel?.endpoint,
       allowedIps: allowedIps.map(formatIpPrefix),
       lastHandshakeUnixMs: wholeMs(tunnel?.lastHandshakeUnixMs),
@@ -107,8 +110,16 @@ function tenthsOf(ms: number | undefined): number | undefined {
   return ms === undefined ? undefined : Math.round(ms * 10) / 10;
 }
 
-function stateOf(tunnel: ReturnType<UserspacePlane['peerStatus']>): PeerStatus['state'] {
+/** A session outlives its path for a while: with a peer that runs Culvert it takes both to be connected. */
+function stateOf(
+  tunnel: ReturnType<UserspacePlane['peerStatus']>,
+  path: PathsStatus | undefined,
+): PeerStatus['state'] {
+  if (path !== undefined && path.kind === undefined) {
+    return path.state === 'connecting' ? 'connecting' : 'no path';
+  }
   if (tunnel?.hasSession === true) return 'connected';
+  if (path !== undefined) return 'connecting';
   return tunnel?.isHandshaking === true ? 'connecting' : 'idle';
 }
 

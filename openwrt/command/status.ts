@@ -1,4 +1,5 @@
 import type { PeerStatus, Status } from '../../core/engine/status.ts';
+import { peerCause } from '../causes.ts';
 import { formatAgo, formatBytes, formatMs, formatTable } from '../table.ts';
 import { showStatus, type View } from './ask-status.ts';
 
@@ -16,6 +17,8 @@ function formatStatus(status: Status, nowUnixMs: number): string {
       '',
       formatTable([PEER_COLUMNS, ...status.peers.map((peer) => peerRow(peer, nowUnixMs))]),
     );
+    const cures = status.peers.flatMap(formatCure);
+    if (cures.length > 0) lines.push('', ...cures);
   }
   const drops = Object.entries(status.drops);
   if (drops.length > 0) {
@@ -57,6 +60,14 @@ function peerRow(peer: PeerStatus, nowUnixMs: number): readonly string[] {
     formatBytes(peer.rxBytes),
     formatBytes(peer.txBytes),
   ];
+}
+
+/** `branch: no path answered. is the peer running?` */
+function formatCure({ id, cause }: PeerStatus): readonly string[] {
+  if (cause === undefined) return [];
+  const { meaning, cure } = peerCause(cause);
+  if (cure === undefined && meaning === cause) return [];
+  return [`${id}: ${cure === undefined ? meaning : `${meaning}. ${cure}`}`];
 }
 
 /** `direct 12.3 ms`; nothing for a peer whose path is not sought, or not found. */

@@ -283,7 +283,7 @@ await t.test('a goodbye that is lost is made up for by the timeouts', async (t) 
     a.host.link.isDown = false;
     world.run(30 * SECOND);
     t.same(eventsOf(b, 'peer-left'), []);
-    t.match(eventsOf(b, 'connection-failed')[0], { peer: 'a', cause: 'path-lost' });
+    t.match(eventsOf(b, 'path-lost')[0], { peer: 'a', why: 'silence' });
   });
 });
 
