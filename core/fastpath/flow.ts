@@ -45,7 +45,10 @@ export interface Rewrite {
   /** Of TCP, UDP and UDP-Lite; the identifier of an ICMP echo, in both directions. */
   readonly sourcePort?: number;
   readonly destinationPort?: number;
-  /** A number below MOST_REWRITE_SESSIONS, or none: then there are no facts, and `forgetSession` does nothing. */
+  /**
+   * A number below MOST_REWRITE_SESSIONS, or none: then there are no facts, and `forgetSession` does
+   * nothing. What was decided before about answers to the flow is forgotten, as it was without the session.
+   */
   readonly session?: number;
   /** Told with the facts. */
   readonly isReply?: boolean;

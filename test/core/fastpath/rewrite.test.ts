@@ -63,6 +63,7 @@ for (const [name, create] of Object.entries(kernels)) {
     await fragments(t, create);
     await segments(t, create);
     await facts(t, create);
+    await answers(t, create);
     await stops(t, create);
   });
 }
@@ -326,6 +327,42 @@ async function facts(t: Test, create: Create): Promise<void> {
     t.equal(rewriting.asked, 3);
     station.read(...both);
     t.equal(rewriting.asked, 3);
+  });
+}
+
+async function answers(t: Test, create: Create): Promise<void> {
+  await t.test('answers are asked about again when the request gets a session', async (t) => {
+    let isOpen = false;
+    let asked = 0;
+    const session = 1;
+    const station = connected(create, {
+      outbound: () => {
+        isOpen = true;
+        const rewrite = { session, source: addressBytes('10.5.5.5'), sourcePort: 77 };
+        return { type: 'forward', peer: 0, rewrite };
+      },
+      inbound: (peer) => {
+        asked++;
+        if (!isOpen) return { type: 'drop', reason: 'no-session' };
+        const rewrite = { destination: addressBytes('10.0.0.1'), destinationPort: 5000 };
+        return { type: 'forward', peer, rewrite: { session, isReply: true, ...rewrite } };
+      },
+    });
+    const far = connected(create, new Rewriting());
+    const fromFar = (packet: Uint8Array): Uint8Array[] => {
+      far.read(plainRead(packet));
+      station.receive([far.sent()]);
+      return station.written();
+    };
+    const ends = { source: '10.0.1.1', sourcePort: 6000 };
+    const answer = udp({ ...ends, destination: '10.5.5.5', destinationPort: 77 });
+    t.same(fromFar(answer), []);
+    t.same(fromFar(answer), []);
+    t.equal(asked, 1);
+    station.read(plainRead(udp()));
+    t.same(station.sent().map(packetOf), [udp({ source: '10.5.5.5', sourcePort: 77 })]);
+    t.same(fromFar(answer), [udp({ ...ends, destination: '10.0.0.1', destinationPort: 5000 })]);
+    t.equal(asked, 2);
   });
 }
 

@@ -1,5 +1,7 @@
 import t from 'tap';
 import type { FastPathKernel } from '../../../core/fastpath/kernel.ts';
+import { MOST_REWRITE_SESSIONS } from '../../../core/fastpath/layout.ts';
+import { MOST_ENDED, MOST_SESSIONS } from '../../../core/nat/session-table.ts';
 import { parseIpAddress, type IpAddress } from '../../../core/net/ip-address.ts';
 import { instantAt } from '../../../core/sansio/instant.ts';
 import { ACK, FIN, headersOf, partialRead, plainRead, SYN, tcp, udp } from '../fastpath/packets.ts';
@@ -89,6 +91,10 @@ class World {
     return this.gateway.station.sent().map(packetOf);
   }
 }
+
+await t.test('the packet path has room for every session of the table', async (t) => {
+  t.ok(MOST_SESSIONS + MOST_ENDED + 1 <= MOST_REWRITE_SESSIONS);
+});
 
 for (const [name, create] of Object.entries(kernels)) {
   await t.test(name, async (t) => {
