@@ -3,6 +3,7 @@ import { ICE_TIMEOUT } from '../core/ice/constants.ts';
 import type { RelayFailure } from '../core/connection/relay.ts';
 import type { PathLoss } from '../core/engine/event.ts';
 import type { GoodbyeReason } from '../core/peering/message.ts';
+import type { ListenFailure } from '../core/plugin/datagrams.ts';
 import type { HandshakeFailure } from '../core/wireguard/outputs.ts';
 
 /** What a cause means to a person, and what there is to be done about it. */
@@ -118,6 +119,19 @@ const NO_RELAY_CAUSES: Readonly<Record<RelayFailure, Cause>> = {
   },
   refused: { meaning: 'it refuses', cure: 'see its log' },
   closed: { meaning: 'it closed the connection' },
+};
+
+/** Why no streams are accepted. */
+export const STREAMS_CAUSES: Readonly<Record<ListenFailure, Cause>> = {
+  'port-taken': {
+    meaning: 'another program has the port',
+    cure: 'choose a streams.listenPort that is free, and redirect publicPort to it',
+  },
+  'not-permitted': {
+    meaning: 'the system does not permit it',
+    cure: 'run the daemon as root, or choose a streams.listenPort above 1023',
+  },
+  refused: { meaning: 'the system refuses the port' },
 };
 
 /** Why a relay cannot be used. */

@@ -24,7 +24,6 @@ import { packetDevice } from '../core/plugin/packet-device.ts';
 import { streams } from '../core/plugin/streams.ts';
 import type { Log, Severity } from '../core/sansio/log.ts';
 import type { UapiSet } from '../core/wireguard/uapi.ts';
-import { unreachable } from '../core/sansio/outcome.ts';
 import { createNobleCrypto } from '../plugins/crypto-noble/index.ts';
 import { createNodeCrypto } from '../plugins/crypto-node/index.ts';
 import { createTunDataplane } from '../plugins/dataplane-tun/index.ts';
@@ -49,7 +48,7 @@ import { fleetOptions } from './fleet-device.ts';
 import { messageOf, writeFlightRecord } from './flight-record.ts';
 import { loadIdentity, type Identity } from './identity.ts';
 import { UAPI_DIRECTORY } from './paths.ts';
-import { resolve } from './resolve.ts';
+import { createResolve, systemLookUp } from './resolve.ts';
 import { socketError, startError } from './start-error.ts';
 import { readStateFile } from './state-file.ts';
 import { commit, version } from './version.ts';
@@ -333,39 +332,18 @@ class Daemon {
 
   #onEvent(event: Event): void {
     logEvent(this.#log, event);
-    switch (event.type) {
-      case 'configuration-applied':
-        return this.#onRunning();
-      case 'configuration-failed':
-        if (event.running) return this.#onRunning();
-        // Standing alone there is nobody who could send a better one.
-        if (!this.#isRunning && event.version === undefined) this.#end(startError(event.failures));
-        return;
-      case 'log-level':
-        if (this.#options.logLevel === undefined) this.#sink.setLevel(event.level);
-        return;
-      case 'drained':
-        return this.#stop('leaving', {});
-      case 'drain-begun':
-      case 'drain-cancelled':
-      case 'peer-connected':
-      case 'peer-failed':
-      case 'path-selected':
-      case 'path-lost':
-      case 'connection-failed':
-      case 'peer-left':
-      case 'key-mismatch':
-      case 'relay-ready':
-      case 'relay-failed':
-      case 'no-relays':
-      case 'streams-not-listening':
-      case 'endpoint-changed':
-      case 'link-contested':
-      case 'desired-refused':
-        return;
-      default:
-        return unreachable(event);
-    }
+    const { type } = event;
+    if (type === 'configuration-applied') this.#onRunning();
+    else if (type === 'configuration-failed') this.#onFailed(event);
+    else if (type === 'log-level' && this.#options.logLevel === undefined) {
+      this.#sink.setLevel(event.level);
+    } else if (type === 'drained') this.#stop('leaving', {});
+  }
+
+  #onFailed(event: Extract<Event, { type: 'configuration-failed' }>): void {
+    if (event.running) return this.#onRunning();
+    // Standing alone there is nobody who could send a better one.
+    if (!this.#isRunning && event.version === undefined) this.#end(startError(event.failures));
   }
 
   #onRunning(): void {
@@ -388,7 +366,9 @@ class Daemon {
     });
     this.#uapi = { path, server };
     const started = await server.start();
-    if (!started.ok) this.#log.warn('no socket for wg', { why: started.why });
+    if (started.ok) return;
+    const effect = 'wg show will not see this daemon';
+    this.#log.warn('no socket for wg', { why: started.why, path, effect });
   }
 
   /** Returns the errno for `wg`. */
@@ -443,6 +423,6 @@ function reachOf(plugins: Plugins, store: Files, { signingKey }: Identity): Reac
     links: network,
     files: store,
     control: plugins.find(controlChannel),
-    resolve,
+    resolve: createResolve(systemLookUp),
   };
 }

@@ -1,7 +1,7 @@
 import type { Event } from '../core/engine/event.ts';
 import { unreachable } from '../core/sansio/outcome.ts';
 import type { Log } from '../core/sansio/log.ts';
-import { PATH_LOSSES, peerCause, RELAY_CAUSES } from './causes.ts';
+import { PATH_LOSSES, peerCause, RELAY_CAUSES, STREAMS_CAUSES } from './causes.ts';
 
 /** Writes the line that an event of the engine deserves. Where a peer is stays below `info`. */
 export function logEvent(log: Log, event: Event): void {
@@ -41,24 +41,13 @@ export function logEvent(log: Log, event: Event): void {
         cure: peerCause('key-mismatch').cure,
       });
     case 'relay-ready':
-      return log.info('relay ready', { relay: event.relay });
     case 'relay-failed':
-      return log.warn('relay failed', {
-        relay: event.relay,
-        cause: event.why,
-        detail: event.detail === '' ? undefined : event.detail,
-        // What exactly was met names its own cure.
-        cure:
-          event.why === 'not-reachable' && event.detail !== ''
-            ? undefined
-            : RELAY_CAUSES[event.why]?.cure,
-      });
     case 'no-relays':
-      return log.warn('no relay is left');
+      return logRelay(log, event);
     case 'streams-not-listening':
       return log.warn('streams are not accepted', {
         cause: event.why,
-        cure: 'is streams.listenPort taken by another program? choose one that is free, and redirect publicPort to it',
+        cure: STREAMS_CAUSES[event.why].cure,
       });
     case 'configuration-applied':
       return log.info('configuration applied', { version: event.version, peers: event.peers });
@@ -85,6 +74,29 @@ export function logEvent(log: Log, event: Event): void {
       return log.info('log level changed', { level: event.level });
     default:
       return unreachable(event);
+  }
+}
+
+function logRelay(
+  log: Log,
+  event: Extract<Event, { type: 'relay-ready' | 'relay-failed' | 'no-relays' }>,
+): void {
+  switch (event.type) {
+    case 'relay-ready':
+      return log.info('relay ready', { relay: event.relay });
+    case 'relay-failed':
+      return log.warn('relay failed', {
+        relay: event.relay,
+        cause: event.why,
+        detail: event.detail === '' ? undefined : event.detail,
+        // What exactly was met names its own cure.
+        cure:
+          event.why === 'not-reachable' && event.detail !== ''
+            ? undefined
+            : RELAY_CAUSES[event.why]?.cure,
+      });
+    case 'no-relays':
+      return log.warn('no relay is left');
   }
 }
 

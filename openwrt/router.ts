@@ -130,7 +130,16 @@ function cipherOf(text: string | undefined): CipherName | undefined {
 }
 
 function write(text: string): void {
-  process.stdout.write(text);
+  // Not before something is written: the log has this descriptor for itself.
+  const { stdout } = process;
+  if (!stdout.listeners('error').includes(onOutputError)) stdout.on('error', onOutputError);
+  stdout.write(text);
+}
+
+/** Who reads has read enough, such as `head`. */
+function onOutputError(error: NodeJS.ErrnoException): void {
+  if (error.code === 'EPIPE') process.exit(exitCode('ok'));
+  throw error;
 }
 
 keepYoungGenerationSmall();

@@ -47,6 +47,8 @@ export class World implements Effects<Input, Event, Transmit, Command> {
   #driver: Driver<Input, Event, Transmit, Command> | undefined;
   #endMonitor: (() => void) | undefined;
   readonly #openStreams = new Set<StreamId>();
+  /** Relays whose name is being looked up: to ask once more brings no other answer. */
+  readonly #soughtRelays = new Set<string>();
 
   constructor(options: {
     readonly engine: Engine;
@@ -162,9 +164,12 @@ export class World implements Effects<Input, Event, Transmit, Command> {
   }
 
   #resolveRelay({ relay, host }: Extract<Command, { type: 'resolve-relay' }>): undefined {
-    this.#lookUp(host, (outcome) =>
-      this.#driver?.input({ type: 'relay-resolved', relay, outcome }),
-    );
+    if (this.#soughtRelays.has(relay)) return;
+    this.#soughtRelays.add(relay);
+    this.#lookUp(host, (outcome) => {
+      this.#soughtRelays.delete(relay);
+      this.#driver?.input({ type: 'relay-resolved', relay, outcome });
+    });
   }
 
   #lookUp(

@@ -32,6 +32,12 @@ export function checkSemantics(configuration: Configuration): readonly Configura
     unique('relay', formatRelayUrl(relay.url), `relays[${i}].url`);
     errors.push(...checkRelay(relay, `relays[${i}]`));
   });
+  const { listenPort, publicPort } = configuration.streams;
+  if (publicPort !== undefined && listenPort === 0) {
+    const message =
+      'needs streams.listenPort, the port at which streams arrive that come to this one';
+    errors.push({ path: 'streams.publicPort', message });
+  }
   return limitErrors(errors);
 }
 
@@ -42,6 +48,9 @@ function checkRelay(relay: RelayConfiguration, path: string): readonly Configura
   const isTurn = relay.url.service === 'turn';
   if (!isTurn && (username ?? credential ?? secret) !== undefined) {
     return [{ path, message: 'is a STUN server, which asks for no credentials: remove them' }];
+  }
+  if ((username ?? credential) !== undefined && secret !== undefined) {
+    return [{ path, message: 'has a login and a secret: give one or the other' }];
   }
   if (hasHalf || (isTurn && hasLogin === (secret !== undefined))) {
     return [{ path, message: 'needs username and credential, or secret' }];

@@ -145,9 +145,7 @@ export class Engine {
         this.#paths.handleRelayResolved(input.relay, input.outcome, now);
         break;
       case 'streams-listening':
-        if (!input.outcome.ok) {
-          this.#events.push({ type: 'streams-not-listening', why: input.outcome.why });
-        }
+        this.#paths.handleStreamsListening(input.outcome);
         break;
       case 'drain':
       case 'cancel-drain':
@@ -282,6 +280,7 @@ export class Engine {
       fleet: this.#fleet?.status(),
       peers: this.#peers.statuses(),
       relays: this.#paths.relays(),
+      streams: this.#paths.streams(),
       drain: this.#drain.status(this.#lastNow),
       drops: seen({ ...this.#plane.drops(), ...this.#paths.drops() }),
       lastError: this.#attempts.lastError,

@@ -1,5 +1,6 @@
 import type { SocketAddress } from '../net/socket-address.ts';
 import type { GoodbyeReason, PathKind } from '../peering/message.ts';
+import type { ListenFailure } from '../plugin/datagrams.ts';
 import type { Severity } from '../sansio/log.ts';
 
 /** What happened that people and logs should know. Peers go by their configured id. */
@@ -31,7 +32,7 @@ export type Event =
       readonly detail: string;
     }
   | { readonly type: 'no-relays' }
-  | { readonly type: 'streams-not-listening'; readonly why: string }
+  | { readonly type: 'streams-not-listening'; readonly why: ListenFailure }
   | {
       readonly type: 'endpoint-changed';
       readonly peer: string;

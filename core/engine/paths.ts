@@ -2,15 +2,14 @@ import type { ConnectionFailure } from '../connection/connection.ts';
 import type { Configuration, PeerConfiguration } from '../config/configuration.ts';
 import type { Connections, TunnelDatagram } from '../connection/connections.ts';
 import type { ConnectionsEvent } from '../connection/event.ts';
-import type { ConnectionStatus } from '../connection/peer.ts';
-import type { RelayStatus } from '../connection/relays.ts';
 import type { Signalling } from '../fleet/signalling.ts';
 import type { Candidate } from '../ice/candidate.ts';
 import type { IpAddress } from '../net/ip-address.ts';
 import { isFullLength } from '../net/ip-prefix.ts';
 import type { SocketAddress } from '../net/socket-address.ts';
-import type { GoodbyeReason, PathKind, PeeringMessage } from '../peering/message.ts';
+import type { GoodbyeReason, PeeringMessage } from '../peering/message.ts';
 import type { Peering } from '../peering/peering.ts';
+import type { ListenFailure } from '../plugin/datagrams.ts';
 import type { ControlEvent } from '../plugin/control-channel.ts';
 import type { StreamEvent } from '../plugin/streams.ts';
 import type { Outcome } from '../sansio/outcome.ts';
@@ -19,21 +18,19 @@ import { after, type Instant, type Millis } from '../sansio/instant.ts';
 import type { Command } from './command.ts';
 import type { Event } from './event.ts';
 import { keepCandidates, type KeptCandidates } from './kept-candidates.ts';
+import {
+  pathsStatusOf,
+  relayStatusOf,
+  tenthsOf,
+  type PathReport,
+  type PathsStatus,
+  type RelayStatus,
+} from './path-status.ts';
+import { StreamFacts, type StreamsStatus } from './stream-facts.ts';
 import type { PlaneEvent, Transmit, UserspacePlane } from './userspace-plane.ts';
 
 /** What is known of where peers are is written to flash at most this often. */
 const KEEP_INTERVAL: Millis = 60_000;
-
-/** What of a path the peer at its other end tells. */
-export interface PathReport {
-  readonly kind: PathKind;
-  readonly rttMs?: number | undefined;
-}
-
-export interface PathsStatus extends ConnectionStatus {
-  /** What the peer says of its side; `undefined` before it did. */
-  readonly report: PathReport | undefined;
-}
 
 interface Peer {
   readonly index: number;
@@ -59,6 +56,8 @@ export class Paths {
   readonly #kept: Map<string, readonly Candidate[]>;
   readonly #commands: Command[] = [];
   readonly #events: Event[] = [];
+  readonly #streams = new StreamFacts();
+  #isRelayWanted = false;
   #keepAt: Instant | undefined;
   /** As they were told last. */
   #localAddresses: string | undefined;
@@ -91,6 +90,8 @@ export class Paths {
       this.#deviceName = own.name;
       this.readAddresses();
     }
+    this.#streams.configure(streams);
+    this.#isRelayWanted = relays.some(({ url }) => url.service === 'turn');
     const { listenPort, publicPort: port = listenPort, protocol, proxy } = streams;
     this.#commands.push({ type: 'listen-streams', port: listenPort });
     const listener = listenPort === 0 ? undefined : { port, protocol };
@@ -187,7 +188,13 @@ export class Paths {
 
   /** Returns what of it is WireGuard's. */
   handleStream(event: StreamEvent, now: Instant): readonly TunnelDatagram[] {
+    this.#streams.handleEvent(event);
     return this.#connections.handleStream(event, now);
+  }
+
+  handleStreamsListening(outcome: Outcome<void, ListenFailure>): void {
+    this.#streams.handleListening(outcome);
+    if (!outcome.ok) this.#events.push({ type: 'streams-not-listening', why: outcome.why });
   }
 
   /** Takes another key pair of ours: with each peer everything begins anew. */
@@ -265,7 +272,7 @@ export class Paths {
 
   status(index: number): PathsStatus | undefined {
     const status = this.#connections.status(index);
-    return status && { ...status, report: this.#peers.get(index)?.report };
+    return status && pathsStatusOf(status, this.#peers.get(index)?.report, this.#streams);
   }
 
   /** Whether keys differ: ours of the peer, or the peer's of us. */
@@ -274,7 +281,11 @@ export class Paths {
   }
 
   relays(): readonly RelayStatus[] {
-    return this.#connections.relayStatuses();
+    return this.#connections.relayStatuses().map(relayStatusOf);
+  }
+
+  streams(): StreamsStatus | undefined {
+    return this.#streams.status();
   }
 
   drops(): Readonly<Record<string, number>> {
@@ -305,14 +316,23 @@ export class Paths {
       case 'reached':
         return this.#remember(event.peer, event.candidates, now);
       case 'dial':
+        this.#streams.handleDial(event.stream, event.target);
+        this.#commands.push(event);
+        return;
       case 'hang-up':
+        this.#streams.handleHangUp(event.stream);
+        this.#commands.push(event);
+        return;
       case 'resolve-relay':
         this.#commands.push(event);
         return;
       case 'relay-ready':
       case 'relay-failed':
-      case 'no-relays':
         this.#events.push(event);
+        return;
+      case 'no-relays':
+        // That is as it should be where the configuration has none any more.
+        if (this.#isRelayWanted) this.#events.push(event);
         return;
     }
   }
@@ -384,11 +404,11 @@ export class Paths {
   #reportPath(peer: Peer, now: Instant): void {
     const status = this.#connections.status(peer.index);
     if (status?.kind === undefined) return;
-    const rtt = status.rtt === undefined ? {} : { rttMs: Math.round(status.rtt * 10) / 10 };
+    const rttMs = tenthsOf(status.rtt);
     const packet = this.#peering.send(peer.index, {
       type: 'path-report',
       kind: status.kind,
-      ...rtt,
+      ...(rttMs === undefined ? {} : { rttMs }),
     });
     if (packet !== undefined) this.#plane.sendPacket(peer.index, packet, now);
   }

@@ -2,10 +2,11 @@ import type { DeviceState } from '../fleet/report.ts';
 import { formatIpPrefix } from '../net/ip-prefix.ts';
 import type { SocketAddress } from '../net/socket-address.ts';
 import { encodeBase64 } from '../sansio/base64.ts';
-import type { RelayStatus } from '../connection/relays.ts';
 import type { DrainStatus } from './drain.ts';
-import type { Paths, PathsStatus } from './paths.ts';
+import { tenthsOf, type PathsStatus, type RelayStatus } from './path-status.ts';
+import type { Paths } from './paths.ts';
 import type { Peer } from './peer-table.ts';
+import type { StreamsStatus } from './stream-facts.ts';
 import type { UserspacePlane } from './userspace-plane.ts';
 
 /** What the daemon knows of itself, as `culvert status --json` prints it. Never holds a secret. */
@@ -17,6 +18,8 @@ export interface Status {
   readonly fleet: FleetStatus | undefined;
   readonly peers: readonly PeerStatus[];
   readonly relays: readonly RelayStatus[];
+  /** Whether streams are accepted; `undefined` where none are to be. */
+  readonly streams: StreamsStatus | undefined;
   /** Who is waited for before the daemon goes; while it drains. */
   readonly drain: DrainStatus | undefined;
   /** Packets and datagrams that went nowhere, by reason; reasons never seen are left out. */
@@ -106,10 +109,6 @@ function wholeMs(ms: number | undefined): number | undefined {
   return ms === undefined ? undefined : Math.round(ms);
 }
 
-function tenthsOf(ms: number | undefined): number | undefined {
-  return ms === undefined ? undefined : Math.round(ms * 10) / 10;
-}
-
 /** A session outlives its path for a while: with a peer that runs Culvert it takes both to be connected. */
 function stateOf(
   tunnel: ReturnType<UserspacePlane['peerStatus']>,
@@ -130,7 +129,7 @@ export function deviceStateOf({ peers, drops }: Status, unixMs: number): DeviceS
       id: peer.id,
       path: peer.state === 'connected' ? (peer.path?.kind ?? 'direct') : 'none',
       ...(peer.endpoint === undefined ? {} : { remote: peer.path?.remote ?? peer.endpoint }),
-      ...(peer.path?.rtt === undefined ? {} : { rtt: Math.round(peer.path.rtt) }),
+      ...(peer.path?.rttMs === undefined ? {} : { rtt: Math.round(peer.path.rttMs) }),
       ...(peer.lastHandshakeUnixMs === undefined
         ? {}
         : { handshakeAge: Math.max(0, Math.round((unixMs - peer.lastHandshakeUnixMs) / 1000)) }),

@@ -17,7 +17,7 @@ export async function drain(options: {
 }): Promise<void> {
   const { socket, cancel } = options;
   const phase = answerOf(await askDaemon(socket, 'drain', { cancel }));
-  if (cancel) return options.write(`not draining: ${String(phase)}\n`);
+  if (cancel) return options.write(`stays: ${String(phase)}\n`);
   let shown = '';
   for (;;) {
     const answer = await askDaemon(socket, 'status');

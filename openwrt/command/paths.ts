@@ -1,7 +1,6 @@
-import type { RelayStatus } from '../../core/connection/relays.ts';
-import type { PathsStatus } from '../../core/engine/paths.ts';
+import type { PathsStatus, RelayStatus } from '../../core/engine/path-status.ts';
 import type { PeerStatus, Status } from '../../core/engine/status.ts';
-import { peerCause, RELAY_CAUSES } from '../causes.ts';
+import { peerCause, RELAY_CAUSES, STREAMS_CAUSES } from '../causes.ts';
 import { CommandError } from '../exit-code.ts';
 import { formatMs, formatTable } from '../table.ts';
 import { showStatus, type View } from './ask-status.ts';
@@ -13,6 +12,7 @@ type PeerPaths = Pick<PeerStatus, 'id' | 'state' | 'cause'> & Omit<PathsStatus, 
 interface PathsReport {
   readonly peers: readonly PeerPaths[];
   readonly relays: readonly RelayStatus[];
+  readonly streams: Status['streams'];
 }
 
 /** `culvert paths`: how the Culvert peers, or the one with this id, are reached and why; the relays. */
@@ -20,7 +20,7 @@ export function paths(view: View, id: string | undefined): Promise<void> {
   return showStatus(view, (status) => reportOf(status, id), formatReport);
 }
 
-function reportOf({ peers, relays }: Status, id: string | undefined): PathsReport {
+function reportOf({ peers, relays, streams }: Status, id: string | undefined): PathsReport {
   const wanted = peers.filter((peer) => id === undefined || peer.id === id);
   if (id !== undefined && wanted.length === 0) {
     throw new CommandError('failure', `no peer has the id '${id}', see: culvert status`);
@@ -28,27 +28,28 @@ function reportOf({ peers, relays }: Status, id: string | undefined): PathsRepor
   const found = wanted.flatMap(({ id: peer, state, cause, path }) =>
     path === undefined ? [] : [{ ...path, id: peer, state, cause }],
   );
-  return { peers: found, relays };
+  return { peers: found, relays, streams };
 }
 
-function formatReport({ peers, relays }: PathsReport): string {
+function formatReport({ peers, relays, streams }: PathsReport): string {
   const peerTable = formatSections(
     ['PEER', 'STATE', 'PATH', 'ROUND TRIP'],
     peers.map((peer) => ({
-      row: [peer.id, peer.state, peer.kind ?? '-', formatMs(peer.rtt)],
+      row: [peer.id, peer.state, peer.kind ?? '-', formatMs(peer.rttMs)],
       details: peerDetails(peer),
     })),
   );
   const relayTable = formatSections(
     ['RELAY', 'STATE', 'ROUND TRIP'],
     relays.map((relay) => ({
-      row: [relay.url, relay.state, formatMs(relay.rtt)],
+      row: [relay.url, relay.state, formatMs(relay.rttMs)],
       details: relayDetails(relay),
     })),
   );
   return [
     peers.length > 0 ? peerTable : 'no paths are sought: they are to peers of kind culvert',
     ...(relays.length > 0 ? ['', relayTable] : []),
+    ...(streams === undefined ? [] : ['', formatStreams(streams)]),
   ].join('\n');
 }
 
@@ -56,12 +57,10 @@ type Alternative = PathsStatus['alternatives'][number];
 type Detail = readonly [label: string, text: string];
 
 function peerDetails(peer: PeerPaths): readonly Detail[] {
-  const { local, remote, relay, report, alternatives } = peer;
+  const { relay, report, alternatives } = peer;
   const cause = peerCause(peer.cause ?? peer.why);
   return [
-    ...(local === undefined || remote === undefined
-      ? []
-      : [['way', formatPair({ local, remote })] as const]),
+    ...(peer.remote === undefined ? [] : [['way', formatWay(peer)] as const]),
     ...(relay === undefined ? [] : [['relay', relay] as const]),
     ['why', cause.meaning],
     ...(cause.cure === undefined ? [] : [['cure', cause.cure] as const]),
@@ -85,12 +84,33 @@ function relayDetails({ why, detail, relayed, mapped }: RelayStatus): readonly D
   ];
 }
 
-function formatAlternative({ kind, rtt, ...pair }: Alternative): string {
-  return `${kind} ${formatMs(rtt)}, ${formatPair(pair)}`;
+function formatAlternative(other: Alternative): string {
+  return `${other.kind} ${formatMs(other.rttMs)}, ${formatWay(other)}`;
 }
 
-function formatPair({ local, remote }: Pick<Alternative, 'local' | 'remote'>): string {
-  return `${local} → ${remote}`;
+/** `192.0.2.1:51820 → 192.0.2.2:51820`, `stream tls → 192.0.2.2:443` */
+function formatWay({
+  local,
+  remote,
+  protocol,
+}: Pick<Alternative, 'local' | 'remote' | 'protocol'>): string {
+  const spoken = protocol === undefined ? [] : [`stream ${protocol}`];
+  return [...spoken, ...(local === undefined ? [] : [local]), '→', remote].join(' ');
+}
+
+function formatStreams({ listening, port, publicPort, why }: NonNullable<Status['streams']>) {
+  const told = publicPort === undefined ? '' : `, peers are told ${publicPort}`;
+  const state = listening ? 'accepted' : 'not accepted';
+  const { meaning, cure } = why === undefined ? {} : STREAMS_CAUSES[why];
+  return [
+    `streams are ${state} at port ${port}${told}`,
+    ...(meaning === undefined ? [] : [formatDetail(['why', meaning])]),
+    ...(cure === undefined ? [] : [formatDetail(['cure', cure])]),
+  ].join('\n');
+}
+
+function formatDetail([label, text]: Detail): string {
+  return `  ${label.padEnd(LABEL_WIDTH)}${text}`;
 }
 
 const LABEL_WIDTH = 6;
@@ -103,9 +123,6 @@ function formatSections(
   const [first = '', ...rows] = formatTable([heading, ...sections.map(({ row }) => row)]).split(
     '\n',
   );
-  const lines = rows.flatMap((row, i) => [
-    row,
-    ...(sections[i]?.details ?? []).map(([label, text]) => `  ${label.padEnd(LABEL_WIDTH)}${text}`),
-  ]);
+  const lines = rows.flatMap((row, i) => [row, ...(sections[i]?.details ?? []).map(formatDetail)]);
   return [first, ...lines].join('\n');
 }

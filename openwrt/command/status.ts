@@ -29,7 +29,7 @@ function formatStatus(status: Status, nowUnixMs: number): string {
 
 const PEER_COLUMNS = ['PEER', 'STATE', 'PATH', 'ENDPOINT', 'HANDSHAKE', 'TOOK', 'RECEIVED', 'SENT'];
 
-function headline({ phase, interface: own, fleet, relays, drain }: Status): string {
+function headline({ phase, interface: own, fleet, relays, streams, drain }: Status): string {
   const parts: string[] = [phase];
   if (own !== undefined) {
     parts.push(`${own.name} ${own.addresses.join(' ')} port ${own.listenPort} mtu ${own.mtu}`);
@@ -45,6 +45,9 @@ function headline({ phase, interface: own, fleet, relays, drain }: Status): stri
   }
   const ready = relays.filter(({ state }) => state === 'ready').length;
   if (ready < relays.length) parts.push(`${ready} of ${relays.length} relays ready`);
+  if (streams?.listening === false) {
+    parts.push(`streams not accepted at ${streams.port} (${streams.why ?? 'not yet'})`);
+  }
   if (drain !== undefined) parts.push(formatWaiting(drain.peers.length));
   return parts.join(' · ');
 }
@@ -73,7 +76,7 @@ function formatCure({ id, cause }: PeerStatus): readonly string[] {
 /** `direct 12.3 ms`; nothing for a peer whose path is not sought, or not found. */
 function formatPath(path: PeerStatus['path']): string {
   if (path?.kind === undefined) return '-';
-  return path.rtt === undefined ? path.kind : `${path.kind} ${formatMs(path.rtt)}`;
+  return path.rttMs === undefined ? path.kind : `${path.kind} ${formatMs(path.rttMs)}`;
 }
 
 function formatWaiting(peers: number): string {

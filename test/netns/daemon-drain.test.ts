@@ -30,7 +30,7 @@ await t.test(
     t.match(await isDraining(), { phase: 'draining', drain: { peers: ['site-b'] } });
     const cancel = drain('--cancel');
     t.equal(await cancel.ended, 0);
-    t.same(cancel.lines, ['not draining: running']);
+    t.same(cancel.lines, ['stays: running']);
     t.equal(await cancelled.ended, 1);
     t.match(cancelled.lines.at(-1), 'the drain was cancelled');
 

@@ -1,6 +1,5 @@
 import t, { type Test } from 'tap';
-import type { RelayStatus } from '../../core/connection/relays.ts';
-import type { PathsStatus } from '../../core/engine/paths.ts';
+import type { PathsStatus, RelayStatus } from '../../core/engine/path-status.ts';
 import type { PeerStatus, Status } from '../../core/engine/status.ts';
 import type { SocketAddress } from '../../core/net/socket-address.ts';
 import { paths } from '../../openwrt/command/paths.ts';
@@ -16,6 +15,7 @@ const blank: Status = {
   fleet: undefined,
   peers: [],
   relays: [],
+  streams: undefined,
   drain: undefined,
   drops: {},
   lastError: undefined,
@@ -27,14 +27,14 @@ const direct: PathsStatus = {
   local: at('192.168.1.1:51820'),
   remote: at('203.0.113.7:51820'),
   relay: undefined,
-  rtt: 12.34,
+  rttMs: 12.34,
   why: 'better',
   alternatives: [
     {
       kind: 'relayed',
       local: at('198.51.100.9:50012'),
       remote: at('203.0.113.7:51820'),
-      rtt: 40.2,
+      rttMs: 40.2,
     },
   ],
   report: { kind: 'direct', rttMs: 12.5 },
@@ -46,7 +46,7 @@ const lost: PathsStatus = {
   local: undefined,
   remote: undefined,
   relay: undefined,
-  rtt: undefined,
+  rttMs: undefined,
   why: 'no-answer',
   alternatives: [],
   report: undefined,
@@ -68,7 +68,7 @@ const relays: readonly RelayStatus[] = [
     state: 'ready',
     why: undefined,
     detail: undefined,
-    rtt: 20.1,
+    rttMs: 20.1,
     relayed: [at('198.51.100.9:50012'), at('[2001:db8::9]:50012')],
     mapped: at('203.0.113.5:51820'),
   },
@@ -77,7 +77,7 @@ const relays: readonly RelayStatus[] = [
     state: 'waiting',
     why: 'wrong-credentials',
     detail: 'error 401',
-    rtt: undefined,
+    rttMs: undefined,
     relayed: [],
     mapped: undefined,
   },
@@ -124,7 +124,7 @@ await t.test('one peer can be asked for, and JSON has it all', async (t) => {
   const all: unknown = JSON.parse(await showPaths(t, { peers, relays }, undefined, true));
   t.match(all, {
     peers: [
-      { id: 'branch', rtt: 12.34 },
+      { id: 'branch', rttMs: 12.34 },
       { id: 'depot', why: 'no-answer' },
     ],
     relays,
@@ -153,6 +153,32 @@ await t.test('status and paths give the same cause of a peer, and its cure', asy
       t.notMatch(text, 'looking for a path');
     }
   }
+});
+
+await t.test('of a stream it is shown what it speaks, and no end that nobody chose', async (t) => {
+  const way = { local: undefined, remote: at('203.0.113.7:443'), protocol: 'tls' } as const;
+  const stream: PathsStatus = { ...direct, ...way, kind: 'stream', alternatives: [] };
+  const spare = { ...way, kind: 'stream', protocol: 'wss', rttMs: 8 } as const;
+  const peers = [peer('branch', stream), peer('depot', { ...direct, alternatives: [spare] })];
+  const text = await showPaths(t, { peers });
+  t.match(text, '  way   stream tls → 203.0.113.7:443\n');
+  t.match(text, '  or    stream 8.0 ms, stream wss → 203.0.113.7:443\n');
+});
+
+await t.test('whether streams are accepted, and why not', async (t) => {
+  const well = { listening: true, port: 8443, publicPort: 443 };
+  t.match(
+    await showPaths(t, { streams: well }),
+    '\n\nstreams are accepted at port 8443, peers are told 443\n',
+  );
+  t.notMatch(await showStatus(t, { streams: well }), 'stream');
+  const taken = { listening: false, port: 8443, why: 'port-taken' } as const;
+  t.match(
+    await showPaths(t, { streams: taken }),
+    /streams are not accepted at port 8443\n {2}why {3}another program has the port\n {2}cure /,
+  );
+  const [headline] = (await showStatus(t, { streams: taken })).split('\n');
+  t.equal(headline, 'running · streams not accepted at 8443 (port-taken)');
 });
 
 await t.test('without a daemon it says so', async (t) => {

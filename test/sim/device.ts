@@ -1,7 +1,7 @@
 import { parseName, type Name } from '../../core/config/name.ts';
 import type { Engine } from '../../core/engine/engine.ts';
 import { KEPT_CANDIDATES, readKeptCandidates } from '../../core/engine/kept-candidates.ts';
-import type { PathsStatus } from '../../core/engine/paths.ts';
+import type { PathsStatus } from '../../core/engine/path-status.ts';
 import type { FleetDeviceOptions } from '../../core/fleet/fleet-device.ts';
 import type { IpAddress } from '../../core/net/ip-address.ts';
 import type { Files } from '../../core/plugin/files.ts';

@@ -409,6 +409,6 @@ function stateOf(device: Device): unknown {
     ...peer,
     path: path && { state: path.state, kind: path.kind, local: path.local, remote: path.remote },
   }));
-  const relays = status.relays.map(({ rtt: _rtt, ...relay }) => relay);
+  const relays = status.relays.map(({ rttMs: _rtt, ...relay }) => relay);
   return { ...status, drops: undefined, peers, relays, at: instantAt(0) };
 }

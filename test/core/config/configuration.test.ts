@@ -115,6 +115,16 @@ await t.test('each wrong value is refused with its path', async (t) => {
       'streams.publicPort: must be a whole number from 1 to 65535',
     ],
     [
+      'a public port of no streams',
+      (d) => (d.streams = { publicPort: 443 }),
+      'streams.publicPort: needs streams.listenPort, the port at which streams arrive that come to this one',
+    ],
+    [
+      'a relay with two logins',
+      (d) => (d.relays = [{ url: 'turn:192.0.2.1', username: 'u', secret: 's' }]),
+      'relays[0]: has a login and a secret: give one or the other',
+    ],
+    [
       'kind',
       (d) => (d.peers[0].kind = 'openvpn'),
       'peers[0].kind: must be "culvert" or "wireguard"',

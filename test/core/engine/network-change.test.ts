@@ -2,7 +2,7 @@ import t from 'tap';
 import { parseName } from '../../../core/config/name.ts';
 import type { DialTarget, Streams } from '../../../core/plugin/streams.ts';
 import type { UapiSet } from '../../../core/wireguard/uapi.ts';
-import { ok } from '../../../core/sansio/outcome.ts';
+import { failed, ok } from '../../../core/sansio/outcome.ts';
 import { MemoryNetwork } from '../../memory/datagrams.ts';
 import { address, Site } from '../../sim/site.ts';
 import { VirtualTime } from '../../sim/virtual-time.ts';
@@ -93,6 +93,22 @@ await t.test('peers are told the port that the firewall redirects to the listene
   t.equal(listening.at(-1), 8443);
   t.ok(dialled.length > 0);
   t.ok(dialled.every((target) => target.address === '192.0.2.1:443' && target.protocol === 'tls'));
+});
+
+await t.test('the status says whether streams are accepted, and why not', async (t) => {
+  const time = new VirtualTime(UNIX_MS);
+  const site = new Site({ time, network: new MemoryNetwork(), address: '192.0.2.1', seed: SEED });
+  const configure = (streams: object): void =>
+    site.configure({ interface: { addresses: ['10.0.0.1/24'] }, peers: [], streams });
+  const streams = () => site.engine.status().streams;
+  configure({});
+  t.equal(streams(), undefined);
+  configure({ listenPort: 8443, publicPort: 443 });
+  site.input({ type: 'streams-listening', outcome: failed('port-taken') });
+  t.same(streams(), { listening: false, port: 8443, publicPort: 443, why: 'port-taken' });
+  t.match(site.events.at(-1), { type: 'streams-not-listening', why: 'port-taken' });
+  site.input({ type: 'streams-listening', outcome: ok(undefined) });
+  t.same(streams(), { listening: true, port: 8443, publicPort: 443 });
 });
 
 function recordingStreams() {
