@@ -1,9 +1,11 @@
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import t from 'tap';
+import type { Plugin } from '../../core/plugin/plugin.ts';
+import type { Streams } from '../../core/plugin/streams.ts';
 import { address, Loopback } from '../plugins/transport-stream/loopback.ts';
-import { UnixStreams } from './example-transport.ts';
+import { openUnix } from './example-transport.ts';
 import { streamTransportContract, type StreamsWorld } from './transport.ts';
 
 await t.test('the example of a transport keeps the contract', async (t) => {
@@ -12,15 +14,15 @@ await t.test('the example of a transport keeps the contract', async (t) => {
     t.teardown(() => rmSync(directory, { recursive: true, force: true }));
     const loopback = new Loopback(t);
     let lastPort = 0;
-    const made: UnixStreams[] = [];
+    const made: Plugin<Streams>[] = [];
     return {
       protocols: ['tcp'],
       create() {
-        const streams = new UnixStreams(directory);
-        made.push(streams);
-        return streams;
+        const plugin = openUnix(directory);
+        made.push(plugin);
+        return plugin.api;
       },
-      stop: (streams) => made.find((other) => other === streams)?.stop(),
+      stop: (streams) => void made.find(({ api }) => api === streams)?.stop(),
       async freePort() {
         const port = ++lastPort;
         return { port, address: address('127.0.0.1', port) };
@@ -31,4 +33,9 @@ await t.test('the example of a transport keeps the contract', async (t) => {
       listenSilently: async () => undefined,
     };
   });
+});
+
+await t.test('the example of a transport has fewer than 100 lines', async (t) => {
+  const text = readFileSync(new URL('example-transport.ts', import.meta.url), 'utf8');
+  t.ok(text.trimEnd().split('\n').length < 100);
 });
