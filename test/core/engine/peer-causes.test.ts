@@ -1,5 +1,7 @@
 import t, { type Test } from 'tap';
+import type { Name } from '../../../core/config/name.ts';
 import type { Event } from '../../../core/engine/event.ts';
+import { formatTopic } from '../../../core/fleet/topics.ts';
 import { Arenas } from '../../sim/arenas.ts';
 import type { Device } from '../../sim/device.ts';
 import { Stage } from '../../sim/stage.ts';
@@ -55,8 +57,62 @@ await t.test('a peer that said goodbye has lost no path, and that is why there i
   t.end();
 });
 
+await t.test('keys that differ are the cause until something signalled opens', (t) => {
+  const { world, a, b } = talking(t);
+  const topic = formatTopic({ fleet: 'sim' as Name, device: a.name, kind: 'signal', from: b.name });
+  const forge = (): void => {
+    const event = { type: 'message', topic, payload: new Uint8Array(200) } as const;
+    a.site.input({ type: 'control', event });
+  };
+  forge();
+  t.match(statusOf(a), { state: 'connected', cause: undefined }, 'a session says that they do not');
+  b.restart(40 * SECOND);
+  world.run(35 * SECOND);
+  t.match(statusOf(a), { cause: 'key-mismatch' });
+  world.run(60 * SECOND);
+  t.match(statusOf(a), { state: 'connected', cause: undefined });
+  b.restart(HOUR);
+  world.run(35 * SECOND);
+  t.match(statusOf(a), { cause: 'no-answer' }, 'its signals did open');
+  t.end();
+});
+
+await t.test('preshared keys that differ are told, once, and kept as the cause', (t) => {
+  const { world, a, b } = talking(t);
+  const key = Buffer.alloc(32, 7).toString('base64');
+  const peers = [
+    {
+      id: b.name,
+      kind: 'culvert',
+      publicKey: b.publicKey,
+      presharedKey: key,
+      allowedIps: [`${b.address}/32`],
+    },
+  ];
+  a.configure({ interface: { addresses: [`${a.address}/24`] }, peers });
+  b.restart(SECOND);
+  world.run(180 * SECOND);
+  const failures = news(a).filter(({ type }) => type === 'connection-failed');
+  t.match(failures, [{ cause: 'preshared-key-differs' }]);
+  t.equal(failures.length, 1);
+  t.match(statusOf(a), { cause: 'preshared-key-differs' });
+  t.not(statusOf(a)?.state, 'connected');
+  t.end();
+});
+
+await t.test('where the operator removed all relays, none is missed', (t) => {
+  const { world, a, b } = talking(t, ['runs']);
+  const peer = { id: b.name, kind: 'culvert', publicKey: b.publicKey, allowedIps: [] };
+  const own = { interface: { addresses: [`${a.address}/24`] }, peers: [peer] };
+  t.ok(a.site.events.some(({ type }) => type === 'relay-ready'));
+  a.configure(own);
+  world.run(60 * SECOND);
+  t.notOk(a.site.events.some(({ type }) => type === 'no-relays'));
+  t.end();
+});
+
 /** Two routers on the Internet, a packet each second from one to the other. */
-function talking(t: Test) {
+function talking(t: Test, relays: readonly 'runs'[] = []) {
   const side = { nat: 'none', isBehindCarrier: false, ipv6: 'none', startsAt: 0 } as const;
   const stage = new Stage(
     {
@@ -66,7 +122,7 @@ function talking(t: Test) {
       isSameCarrier: false,
       loss: 0,
       bursts: undefined,
-      relays: [],
+      relays,
       hasStreams: false,
       upsets: [],
     },
