@@ -18,6 +18,8 @@ import { runFiles } from './run/tap.mjs';
 
 /** Folders whose tests build networks or measure: as root, and one file at a time. */
 const SERIAL = ['test/netns/', 'test/interop/', 'test/lab/'];
+/** Those that only wait, for WireGuard's rekeying after 120 s or for lifetimes of a relay, do so beside others. */
+const WAITING = ['test/interop/wireguard-go.test.ts', 'test/interop/coturn.test.ts'];
 
 chdir(fileURLToPath(new URL('..', import.meta.url)));
 const isRoot = process.getuid() === 0;
@@ -40,12 +42,16 @@ async function main() {
   if (wanted.length === 0) prepare();
   const files = testFiles();
   const isSerial = (file) => SERIAL.some((folder) => file.startsWith(folder));
+  const isWaiting = (file) => isRoot && WAITING.includes(file);
   heading('tests');
   const parallel = files.filter((file) => !isSerial(file));
-  add(await runFiles(parallel, { jobs: 2, timeoutSeconds: 60 }));
-  const serial = files.filter(isSerial);
+  const counted = await Promise.all([
+    runFiles(parallel, { jobs: 2, timeoutSeconds: 120 }),
+    runFiles(files.filter(isWaiting), { jobs: 1, timeoutSeconds: 300 }),
+  ]);
+  counted.forEach(add);
+  const serial = files.filter((file) => isSerial(file) && !isWaiting(file));
   if (isRoot) {
-    // Some wait for WireGuard's rekeying, which comes after 120 s.
     add(await runFiles(serial, { jobs: 1, timeoutSeconds: 300 }));
   } else if (serial.length > 0) {
     console.log(`skipped: ${serial.length} files of tests that need root (network namespaces)`);

@@ -12,12 +12,9 @@ import { earliest, type Deadline } from '../sansio/agent.ts';
 import { BoundedQueue } from '../sansio/bounded-queue.ts';
 import type { Crypto } from '../sansio/crypto.ts';
 import type { Instant } from '../sansio/instant.ts';
-import type { Log } from '../sansio/log.ts';
 import { unreachable } from '../sansio/outcome.ts';
-import type { Random } from '../sansio/random.ts';
 import { isStun } from '../stun/message.ts';
-import { frame } from '../stun/stream-framing.ts';
-import { decodeChannelData, encodeChannelData } from '../turn/channel-data.ts';
+import { decodeChannelData } from '../turn/channel-data.ts';
 import type { PeerIndex } from '../wireguard/outputs.ts';
 import { PeerDeadlines } from '../wireguard/peer-deadlines.ts';
 import { Announcements } from './announcements.ts';
@@ -26,36 +23,17 @@ import { Demultiplexer, type Arrived, type TunnelDatagram } from './demultiplexe
 import { Connection, type ConnectionFailure, type SelectionReason } from './connection.ts';
 import type { ConnectionsEvent } from './event.ts';
 import { LocalCandidates, type StreamListener } from './local-candidates.ts';
+import type { ConnectionsOptions } from './options.ts';
 import { derivePairSecrets, type PairSecrets } from './pair-secrets.ts';
 import { isSamePair, pathKindOf } from './path-choice.ts';
 import { PeerStreams, type PeerStream } from './peer-streams.ts';
 import { Peer, type ConnectionStatus } from './peer.ts';
 import type { Relay, RelayEvent, RelayId } from './relay.ts';
 import { Relays, type RelayStatus } from './relays.ts';
-import type { Route } from './route.ts';
+import { wrap, type ConnectionTransmit, type Route } from './route.ts';
 import { Routes } from './routes.ts';
 
-/** A datagram for a peer or a relay, in the form in which its route carries it. */
-export interface ConnectionTransmit {
-  readonly route: Route;
-  readonly payload: Uint8Array;
-}
-
 export type { TunnelDatagram } from './demultiplexer.ts';
-
-export interface ConnectionsOptions {
-  /** X25519 private key of this device. */
-  readonly privateKey: Uint8Array;
-  /** Name of the fleet, empty for a device that stands alone; and of the device. */
-  readonly fleet: string;
-  readonly device: string;
-  /** Version of the daemon, which relays are told. */
-  readonly software: string;
-  readonly unixMs: number;
-  readonly crypto: Crypto;
-  readonly random: Random;
-  readonly log: Log;
-}
 
 const MOST_TRANSMITS = 4_096;
 
@@ -614,14 +592,6 @@ export class Connections {
   #hangUpDialled(peer: Peer): void {
     for (const id of this.#streams.removePeer(peer.index, 'dialled')) this.#hangUp(id);
   }
-}
-
-/** Puts a datagram into the form in which its route carries it. */
-export function wrap(payload: Uint8Array, { channel, stream }: Route): Uint8Array {
-  if (channel !== undefined) {
-    return encodeChannelData({ channel, payload }, stream === undefined ? 'udp' : 'stream');
-  }
-  return stream === undefined ? payload : frame(payload);
 }
 
 function keyPairOf(privateKey: Uint8Array, crypto: Crypto) {

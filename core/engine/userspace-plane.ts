@@ -1,6 +1,6 @@
 import { DEFAULTS } from '../config/defaults.ts';
-import { wrap, type TunnelDatagram } from '../connection/connections.ts';
-import type { Route } from '../connection/route.ts';
+import type { TunnelDatagram } from '../connection/demultiplexer.ts';
+import { wrap, type Route } from '../connection/route.ts';
 import type { Arena } from '../fastpath/arena.ts';
 import type { TransportCipher } from '../fastpath/cipher.ts';
 import type { FastPathKernel } from '../fastpath/kernel.ts';

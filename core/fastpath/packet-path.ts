@@ -8,6 +8,7 @@ import type { Log } from '../sansio/log.ts';
 import { BugError } from '../sansio/outcome.ts';
 import type { Arena } from './arena.ts';
 import type { TransportCipher } from './cipher.ts';
+import { copySends, type CopiedDatagram } from './copy-sends.ts';
 import { DropCounters } from './drop-counters.ts';
 import { encodeVerdict, readFlow, type FlowVerdict, type PacketPolicy } from './flow.ts';
 import { IcmpAnswers } from './icmp-answers.ts';
@@ -58,11 +59,6 @@ import {
   READ_OFFSET,
   READ_SIZE,
   SENDS,
-  SEND_LENGTH,
-  SEND_OFFSET,
-  SEND_PATH,
-  SEND_SEGMENT,
-  SEND_SIZE,
   STOP_END,
   STOP_LOCAL,
   STOP_MISS,
@@ -80,7 +76,7 @@ import {
   WRITE_RESULT,
   WRITE_SIZE,
 } from './layout.ts';
-import { readPath, readSourcePath, writeSource, type Path } from './path.ts';
+import { readSourcePath, writeSource, type Path } from './path.ts';
 import { PeerRows, type PeerCounters, type PeerFacts, type SessionKeys } from './peer-rows.ts';
 import { RewriteRows, type FlowFacts } from './rewrite-rows.ts';
 import { Staging } from './staging.ts';
@@ -341,21 +337,10 @@ export class PacketPath {
   }
 
   /** Takes all that is ready to be sent out of the arena, datagram by datagram; slow. */
-  takeSendsAsCopies(): readonly { readonly path: Path; readonly payload: Uint8Array }[] {
-    const taken: { path: Path; payload: Uint8Array }[] = [];
-    for (let ready = this.takeSends(); ready > 0; ready = this.takeSends()) {
-      for (let record = SENDS; record < SENDS + ready * SEND_SIZE; record += SEND_SIZE) {
-        const path = readPath(this.arena.buffer, this.#u32(record + SEND_PATH));
-        if (path === undefined) continue;
-        const at = this.#u32(record + SEND_OFFSET);
-        const length = this.#u32(record + SEND_LENGTH);
-        const segment = this.#u32(record + SEND_SEGMENT) & 0xffff || length;
-        for (let done = 0; done < length; done += segment) {
-          const end = at + Math.min(done + segment, length);
-          taken.push({ path, payload: this.#bytes.slice(at + done, end) });
-        }
-      }
-    }
+  takeSendsAsCopies(): readonly CopiedDatagram[] {
+    const { buffer } = this.arena;
+    const taken: CopiedDatagram[] = [];
+    for (let n = this.takeSends(); n > 0; n = this.takeSends()) taken.push(...copySends(buffer, n));
     return taken;
   }
 

@@ -40,6 +40,21 @@ await t.test('a goodbye', { skip }, async (t) => {
     t.comment(`longest gap ${longestGapMs.toFixed(0)} ms`);
   });
 
+  await t.test('at the end of a drain waits for a download', async (t) => {
+    const download = await sites.download({ bytes: 40 * MB, bytesPerSecond: 8 * MB });
+    await download.reaches(10 * MB, 30_000);
+    const left = sayingGoodbye(a.running, 'leaving');
+    const command = ['dist/culvert.cjs', 'drain', '--socket', b.daemon.socket];
+    const drain = lab.spawn('b', [process.execPath, ...command]);
+    const { isIntact } = await download.finish(90_000);
+    t.ok(isIntact, 'not a byte is wrong');
+    await left;
+    t.equal(await drain.ended, 0);
+    t.equal(await b.running.ended, 0);
+    await b.start();
+    await sites.meet(30_000);
+  });
+
   await t.test('that a host of the LAN forges is dropped and counted', async (t) => {
     const forged = `
       const message = Buffer.concat([Buffer.from([2, 0, 0, 0, 0, 0, 0, 0]), Buffer.from('{"reason":"leaving"}')]);
@@ -82,7 +97,7 @@ table ip lan {
 async function sayingGoodbye(running: Running, reason: string): Promise<void> {
   const from = running.lines.length;
   const isIt = (line: string) => line.includes('said goodbye') && line.includes(reason);
-  const deadline = performance.now() + 10_000;
+  const deadline = performance.now() + 60_000;
   while (!running.lines.slice(from).some(isIt)) {
     if (performance.now() > deadline) {
       throw new Error(`no goodbye of ${deviceOf('a')}: ${running.lines.slice(from).join('\n')}`);

@@ -1,4 +1,5 @@
-import { Connections, wrap } from '../../../core/connection/connections.ts';
+import { Connections } from '../../../core/connection/connections.ts';
+import { wrap } from '../../../core/connection/route.ts';
 import type { ConnectionsEvent } from '../../../core/connection/event.ts';
 import type { Route } from '../../../core/connection/route.ts';
 import type { IpAddress } from '../../../core/net/ip-address.ts';
