@@ -1,5 +1,5 @@
 import type { BaseId } from '../ice/agent.ts';
-import type { Candidate, StreamProtocol } from '../ice/candidate.ts';
+import { DISCARD_PORT, type Candidate, type StreamProtocol } from '../ice/candidate.ts';
 import { candidatePriority, foundationOf } from '../ice/candidate-priority.ts';
 import { ipFamily, type IpAddress } from '../net/ip-address.ts';
 import { socketAddress, socketAddressIp, type SocketAddress } from '../net/socket-address.ts';
@@ -17,8 +17,6 @@ const MOST_HOSTS = 8;
 const MOST_REFLEXIVE = 8;
 /** Guesses at the mapping of a NAT that keeps ports. */
 const MOST_GUESSES = 2;
-/** Streams that we dial have no port of their own yet (RFC 6544 §4.1). */
-const ACTIVE_PORT = 9;
 
 /**
  * The candidates of this device that do not depend on the peer: on the UDP socket at each of our addresses,
@@ -189,7 +187,7 @@ function passiveCandidates(
 export function activeCandidates(): readonly LocalCandidate[] {
   return UNSPECIFIED.map((ip, index) => ({
     base: formatBase({ type: 'dialled' }),
-    candidate: { ...streamCandidate(socketAddress(ip, ACTIVE_PORT), index), tcpType: 'active' },
+    candidate: { ...streamCandidate(socketAddress(ip, DISCARD_PORT), index), tcpType: 'active' },
   }));
 }
 
