@@ -19,7 +19,21 @@ import {
 } from './field.ts';
 import type { Name } from './name.ts';
 import type { RelayUrl } from './relay-url.ts';
+import {
+  authorizationSchema,
+  resourceSchema,
+  type AuthorizationConfiguration,
+  type ResourceConfiguration,
+} from './resource-configuration.ts';
 import { checkSemantics } from './semantics.ts';
+import {
+  dnsSchema,
+  natSchema,
+  siteSchema,
+  type DnsConfiguration,
+  type NatConfiguration,
+  type SiteConfiguration,
+} from './site-configuration.ts';
 
 /** What one device does, checked: local JSON, UCI and a desired state all parse into it. */
 export interface Configuration {
@@ -29,6 +43,13 @@ export interface Configuration {
   /** STUN and TURN servers, in no order: the fastest is found by measuring. */
   readonly relays: readonly RelayConfiguration[];
   readonly streams: StreamsConfiguration;
+  /** What peers may use here, and what we use of theirs. */
+  readonly resources: readonly ResourceConfiguration[];
+  /** Who may use which of the resources that this device serves. */
+  readonly authorizations: readonly AuthorizationConfiguration[];
+  readonly site: SiteConfiguration;
+  readonly nat: NatConfiguration;
+  readonly dns: DnsConfiguration;
   readonly log: LogConfiguration;
 }
 
@@ -207,5 +228,10 @@ export const configurationSchema: v.GenericSchema<unknown, Configuration> = v.st
   peers: limited(peerSchema, LIMITS.peers),
   relays: v.optional(limited(relaySchema, LIMITS.relays), []),
   streams: v.optional(streamsSchema, {}),
+  resources: v.optional(limited(resourceSchema, LIMITS.resources), []),
+  authorizations: v.optional(limited(authorizationSchema, LIMITS.authorizations), []),
+  site: v.optional(siteSchema, {}),
+  nat: v.optional(natSchema, {}),
+  dns: v.optional(dnsSchema, {}),
   log: v.optional(logSchema, {}),
 });

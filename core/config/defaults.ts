@@ -10,6 +10,13 @@ export const DEFAULTS = {
   streamListenPort: 0,
   /** What every firewall takes for HTTPS. */
   streamProtocol: 'tls',
+  dnsMode: 'off',
+  /** UDP and TCP; 53 belongs to the router's own resolver. */
+  dnsListenPort: 53_053,
+  /** The upper half of the shared address space (RFC 6598), of which tunnels have the lower one. */
+  proxiesIpv4: '100.96.0.0/11',
+  /** A unique local network (RFC 4193) drawn at random for this. */
+  proxiesIpv6: 'fd3c:91d6:b4a2:8000::/64',
   logLevel: 'info',
 } as const;
 
@@ -24,6 +31,16 @@ export const LIMITS = {
   brokers: 8,
   operatorKeys: 8,
   relays: 16,
+  resources: 10_000,
+  authorizations: 10_000,
+  /** Patterns of one resource, prefixes of one resource. */
+  targets: 64,
+  filters: 32,
+  gateways: 8,
+  lans: 16,
+  prefixMaps: 64,
+  upstreams: 8,
+  dnsRules: 64,
   /** Errors told about one document; the rest is counted in the last of them. */
   errors: 32,
 } as const;

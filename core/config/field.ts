@@ -5,6 +5,9 @@ import {
   formatIpPrefix,
   type IpPrefix,
 } from '../net/ip-prefix.ts';
+import { parseDomainName, type DomainName } from '../dns/name.ts';
+import type { Upstream } from '../dns/upstream.ts';
+import { parseUpstream } from '../dns/upstream-url.ts';
 import { decodeBase64 } from '../sansio/base64.ts';
 import { parseEndpoint, type Endpoint } from './endpoint.ts';
 import { parseRelayUrl, type RelayUrl } from './relay-url.ts';
@@ -105,6 +108,28 @@ export const relayUrl: v.GenericSchema<string, RelayUrl> = v.pipe(
     if (parsed.ok) return parsed.value;
     addIssue({
       message: 'must be stun:host:port, turn:host:port?transport=udp or =tcp, or turns:host:port',
+    });
+    return NEVER;
+  }),
+);
+
+export const domain: v.GenericSchema<string, DomainName> = v.pipe(
+  v.string(),
+  v.rawTransform(({ dataset, addIssue, NEVER }) => {
+    const parsed = parseDomainName(dataset.value);
+    if (parsed.ok) return parsed.value;
+    addIssue({ message: 'must be a domain such as corp.example' });
+    return NEVER;
+  }),
+);
+
+export const upstream: v.GenericSchema<string, Upstream> = v.pipe(
+  v.string(),
+  v.rawTransform(({ dataset, addIssue, NEVER }) => {
+    const parsed = parseUpstream(dataset.value);
+    if (parsed.ok) return parsed.value;
+    addIssue({
+      message: 'must be 192.0.2.1, 192.0.2.1:53, tls://host, tls://host:853 or https://host/path',
     });
     return NEVER;
   }),

@@ -165,5 +165,6 @@ export function wantedLink({ interface: own, peers }: Configuration): WantedLink
     addresses: own.addresses,
     // A default route into the tunnel would swallow the tunnel's own datagrams.
     routes: peers.flatMap((peer) => peer.allowedIps).filter((prefix) => prefix.length > 0),
+    defaultFor: [],
   };
 }

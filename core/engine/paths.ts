@@ -394,6 +394,7 @@ export class Paths {
       peer.report = { kind: message.kind, rttMs: message.rttMs };
       return;
     }
+    if (message.type !== 'goodbye') return;
     const { reason } = message;
     this.#plane.endSessions(peer.index, now);
     this.#connections.handleGoodbye(peer.index, reason, now);

@@ -38,8 +38,6 @@ import {
   DROP_STAGE_FULL,
   DROP_UNDELIVERED,
   FLOW_WHO,
-  IOVECS,
-  IOVEC_SIZE,
   LARGEST_TRAIN,
   IN_MESSAGES,
   OUT_MESSAGES,
@@ -71,11 +69,8 @@ import {
   UDP_IN_END,
   VNET_HEADER_SIZE,
   WRITES,
-  WRITE_COUNT,
-  WRITE_IOVECS,
-  WRITE_RESULT,
-  WRITE_SIZE,
 } from './layout.ts';
+import { OwnWrites } from './own-writes.ts';
 import { readSourcePath, writeSource, type Path } from './path.ts';
 import { PeerRows, type PeerCounters, type PeerFacts, type SessionKeys } from './peer-rows.ts';
 import { RewriteRows, type FlowFacts } from './rewrite-rows.ts';
@@ -104,16 +99,14 @@ export interface LocalPacket {
 /** Limits of what waits to be polled; the newest is dropped. */
 const MOST_DATAGRAMS_WAITING = 1024;
 const MOST_LOCAL_WAITING = 256;
-const MOST_WRITES_WAITING = 256;
 
 /** Below this much room in OUT staged packets wait for the next round: two super-packets of small segments. */
 const FLUSH_ROOM_BYTES = 262_144;
 const FLUSH_ROOM_MESSAGES = 1024;
 
-/** The smallest MTU that IPv4 hosts must accept (RFC 791 §3.1), and the largest packet. */
+/** The smallest MTU that IPv4 hosts must accept (RFC 791 §3.1). */
 const SMALLEST_MTU = 576;
 const LARGEST_MTU = 65_440;
-const LARGEST_PACKET = 65_535;
 
 /**
  * Carries packets between the TUN and the sockets, in batches and in place: the kernel works byte by
@@ -143,7 +136,7 @@ export class PacketPath {
   readonly #datagrams = new BoundedQueue<ReceivedDatagram>(MOST_DATAGRAMS_WAITING, 'newest');
   readonly #local = new BoundedQueue<LocalPacket>(MOST_LOCAL_WAITING, 'newest');
   /** Packets of ours for the TUN. */
-  readonly #writes = new BoundedQueue<Uint8Array>(MOST_WRITES_WAITING, 'newest');
+  readonly #writes: OwnWrites;
   /** Whether OUT holds messages that were not taken, and how many of them are sealed. */
   #isOutOpen = false;
   #sealed = 0;
@@ -167,6 +160,7 @@ export class PacketPath {
     this.#rewrites = new RewriteRows(buffer);
     this.#drops = new DropCounters(buffer);
     this.#icmp = new IcmpAnswers(buffer);
+    this.#writes = new OwnWrites(buffer);
     this.arena = {
       buffer,
       reads: { table: READS, into: TUN_IN, end: TUN_IN_END, most: MOST_READS },
@@ -236,6 +230,12 @@ export class PacketPath {
     }
     this.inbound(count, path.fd, now);
     return next;
+  }
+
+  /** Takes a packet as if the TUN had delivered it again: what the policy held back, once it may pass. */
+  resubmit(packet: Uint8Array, now: Instant): void {
+    this.#layRead(withVnetHeader(packet));
+    this.outbound(1, now);
   }
 
   /** Receives with the session from here on. Copies the keys and wipes the given ones. */
@@ -316,16 +316,14 @@ export class PacketPath {
 
   /** Sends an IP packet of the daemon's own to a peer; the policy is not asked. */
   sendPacket(peer: number, packet: Uint8Array): void {
-    const read = new Uint8Array(VNET_HEADER_SIZE + packet.length);
-    read.set(packet, VNET_HEADER_SIZE);
-    this.#stage(peer, read);
+    this.#stage(peer, withVnetHeader(packet));
     if (this.#peers.isReady(peer)) this.#flush(peer);
     else this.#wanted.add(peer);
   }
 
   /** Hands an IP packet of the daemon's own to the TUN. */
   writePacket(packet: Uint8Array): void {
-    if (this.#writes.push(packet) !== undefined) this.#drops.count(DROP_QUEUE_FULL);
+    if (!this.#writes.push(packet)) this.#drops.count(DROP_QUEUE_FULL);
   }
 
   /** Returns how many send records are ready at `arena.sends`; they count as taken. */
@@ -348,7 +346,7 @@ export class PacketPath {
   takeWrites(): number {
     const ready = this.#writesReady;
     this.#writesReady = 0;
-    return ready > 0 ? ready : this.#layWrites();
+    return ready > 0 ? ready : this.#writes.lay();
   }
 
   /** Returns a datagram that is no transport message of a known session. */
@@ -537,13 +535,18 @@ export class PacketPath {
 
   /** Splits the read for the peer; returns false when its session cannot take it. */
   #sendRead(peer: number, read: Uint8Array): boolean {
-    this.#bytes.set(read, TUN_IN);
-    this.#setU32(READS + READ_OFFSET, TUN_IN);
-    this.#setU32(READS + READ_LENGTH, read.length);
+    this.#layRead(read);
     this.#kernel.splitFor(0, peer);
     const stop = this.#u32(CONTROL_STOP);
     if (stop === STOP_TOO_BIG) this.#drops.count(DROP_OVERSIZED);
     return stop !== STOP_STAGE;
+  }
+
+  /** Makes it the first read record, when those of the device are through. */
+  #layRead(read: Uint8Array): void {
+    this.#bytes.set(read, TUN_IN);
+    this.#setU32(READS + READ_OFFSET, TUN_IN);
+    this.#setU32(READS + READ_LENGTH, read.length);
   }
 
   #hasRoom(): boolean {
@@ -567,29 +570,6 @@ export class PacketPath {
     this.#sealed = messages;
   }
 
-  /** Makes write records of our own packets, in the buffers that hold no datagrams by then. */
-  #layWrites(): number {
-    let at = UDP_IN;
-    let count = 0;
-    while (at + VNET_HEADER_SIZE + LARGEST_PACKET <= UDP_IN_END) {
-      const packet = this.#writes.shift();
-      if (packet === undefined) break;
-      const length = VNET_HEADER_SIZE + packet.length;
-      const write = WRITES + count * WRITE_SIZE;
-      const iovec = IOVECS + count * IOVEC_SIZE;
-      this.#bytes.fill(0, at, at + VNET_HEADER_SIZE);
-      this.#bytes.set(packet, at + VNET_HEADER_SIZE);
-      this.#setU32(iovec, at);
-      this.#setU32(iovec + 4, length);
-      this.#setU32(write + WRITE_IOVECS, iovec);
-      this.#setU32(write + WRITE_COUNT, 1);
-      this.#setU32(write + WRITE_RESULT, 0);
-      at += length;
-      count++;
-    }
-    return count;
-  }
-
   #u32(at: number): number {
     return this.#view.getUint32(at, true);
   }
@@ -597,4 +577,11 @@ export class PacketPath {
   #setU32(at: number, value: number): void {
     this.#view.setUint32(at, value, true);
   }
+}
+
+/** A packet without offloads, as the TUN would deliver it. */
+function withVnetHeader(packet: Uint8Array): Uint8Array {
+  const read = new Uint8Array(VNET_HEADER_SIZE + packet.length);
+  read.set(packet, VNET_HEADER_SIZE);
+  return read;
 }

@@ -1,3 +1,4 @@
+import type { IpAddress } from '../net/ip-address.ts';
 import { parseJson } from '../fleet/json.ts';
 import { failed, ok, type Outcome } from '../sansio/outcome.ts';
 import { encodeUtf8 } from '../sansio/utf8.ts';
@@ -16,9 +17,30 @@ export type GoodbyeReason = (typeof GOODBYE_REASONS)[number];
  * and repeated by the state machine of its sender, or harmless when lost.
  */
 export type PeeringMessage =
+  /** A client is about to use these proxies for the name: they are to be translated to what it stands for. */
+  | {
+      readonly type: 'assigned-ips';
+      readonly resource: string;
+      readonly domain: string;
+      /** Four of each family at most, as the caller has made sure; the receiver checks it. */
+      readonly proxyIps: readonly IpAddress[];
+    }
+  /** What became of that. */
+  | {
+      readonly type: 'domain-status';
+      readonly resource: string;
+      readonly domain: string;
+      readonly status: DomainStatus;
+    }
   | { readonly type: 'goodbye'; readonly reason: GoodbyeReason }
   /** The path that the sender sends on, for `culvert paths` at the other end. */
   | { readonly type: 'path-report'; readonly kind: PathKind; readonly rttMs?: number };
+
+/**
+ * `active`: the proxies are translated. `refused`: the peer may not use the resource, or not so.
+ * `not-resolved`: no server of the site knows the name.
+ */
+export type DomainStatus = (typeof DOMAIN_STATUSES)[number];
 
 /** How packets travel. `relayed`: a relay of one side or of both. */
 export type PathKind = (typeof PATH_KINDS)[number];
@@ -55,6 +77,7 @@ const HEADER_SIZE = 8;
 const TYPES = ['assigned-ips', 'domain-status', 'goodbye', 'path-report'] as const;
 
 const GOODBYE_REASONS = ['leaving', 'restarting', 'revoked'] as const;
+const DOMAIN_STATUSES = ['active', 'refused', 'not-resolved'] as const;
 const PATH_KINDS = ['direct', 'relayed', 'stream'] as const;
 
 type Members = Readonly<Partial<Record<'reason' | 'kind' | 'rttMs', unknown>>>;

@@ -12,6 +12,11 @@ export interface WantedLink {
   readonly addresses: readonly IpPrefix[];
   /** Destinations that lead into the interface. */
   readonly routes: readonly IpPrefix[];
+  /**
+   * Interfaces whose packets lead into the link when no more specific route takes them. What this machine
+   * sends itself does not, the tunnel's own datagrams among it: so the tunnel never enters itself.
+   */
+  readonly defaultFor: readonly string[];
 }
 
 /** One thing the kernel refused: which object, and the errno and text it gave. */

@@ -121,7 +121,7 @@ await t.test('the most specific resource that permits the flow is it', async (t)
 });
 
 await t.test('what a proxy stands for is decided by the resource alone', async (t) => {
-  const dns: Resource = { id: 'crm', type: 'dns', pattern: '*.corp.example', filters: HTTPS };
+  const dns: Resource = { id: 'crm', type: 'dns', patterns: [], filters: HTTPS };
   const access = create([dns, cidr('lan', '100.96.0.0/11')], [{ resource: 'crm' }]);
   const request = to('100.96.0.1', { destinationPort: 443 });
   t.same(access.decideRequest('a', request, 'crm'), { type: 'allowed', resource: 'crm' });

@@ -41,9 +41,7 @@ class World {
     });
     const { access, authorizations, now } = this.gateway;
     const resources = ['crm', 'wiki'];
-    access.setResources(
-      resources.map((id) => ({ id, type: 'dns', pattern: `${id}.example`, filters: [] })),
-    );
+    access.setResources(resources.map((id) => ({ id, type: 'dns', patterns: [], filters: [] })));
     authorizations.replace(
       [0, 1].flatMap((peer) =>
         resources.map((resource) => ({ peer: idOf(peer), resource, filters: [] })),
