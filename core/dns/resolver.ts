@@ -5,6 +5,7 @@
 import type { Deadline } from '../sansio/agent.ts';
 import { BoundedQueue } from '../sansio/bounded-queue.ts';
 import type { Instant } from '../sansio/instant.ts';
+import { BugError } from '../sansio/outcome.ts';
 import type { Random } from '../sansio/random.ts';
 import {
   Forwarder,
@@ -17,6 +18,7 @@ import {
   type TransportFailure,
   type UpstreamGroup,
 } from './forwarder.ts';
+import { decodeQuery } from './message.ts';
 import type { PatternTable } from './pattern.ts';
 import type { ProxyPool } from './proxy-pool.ts';
 import {
@@ -126,6 +128,18 @@ export class Resolver<Resource extends SiteResource> {
       case 'drop':
         return;
     }
+  }
+
+  /**
+   * Forwards a question of our own; the response comes out with this client. Resources are not looked at:
+   * a gateway that asked for the address of one would be told its proxies.
+   */
+  ask(client: DnsClient, message: Uint8Array, now: Instant): void {
+    this.#now = now;
+    const query = decodeQuery(message);
+    if (!query.ok) throw new BugError(`question of ours: ${query.why}`);
+    const group = this.#rules.groupOf(query.value.question.name);
+    this.#forwarder.handleQuery(client, query.value, group, now);
   }
 
   handleAnswer(datagram: DnsDatagram, now: Instant): void {

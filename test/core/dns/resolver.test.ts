@@ -70,6 +70,24 @@ await t.test('a query for a resource tells that its proxies are about to be used
   t.match(ask('crm.corp.example', 'MX'), [{ type: 'response' }]);
 });
 
+await t.test('a question of our own is forwarded by the rules, whatever it is about', async (t) => {
+  const { resolver, now } = scene();
+  const ask = (name: string) => {
+    resolver.ask(tcp(`own ${name}`), question(name, 'A'), now);
+    const { transmits } = drain(resolver);
+    for (const transmit of transmits) answer(resolver, transmit, now);
+    return { asked: transmits.map(({ upstream }) => upstream.id), ...drain(resolver) };
+  };
+  for (const name of ['www.example', 'crm.corp.example', '4.0.96.100.in-addr.arpa']) {
+    const { asked, events } = ask(name);
+    t.same(asked, [PUBLIC], name);
+    t.match(events, [{ type: 'response', client: tcp(`own ${name}`) }]);
+  }
+  t.same(ask('nas.lan').asked, [ROUTER]);
+  t.same(ask('www.example').asked, [], 'kept');
+  t.match(resolver.stats, { proxies: 0, 'proxy-name': 0, forward: 0 });
+});
+
 await t.test('a pool that is used up is told', async (t) => {
   const small = new ProxyPool({ ipv4: prefixOf('100.96.0.0/29'), ipv6: RANGES.ipv6 });
   const { resolver, now } = scene(small);
