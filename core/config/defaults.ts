@@ -10,6 +10,8 @@ export const DEFAULTS = {
   streamListenPort: 0,
   /** What every firewall takes for HTTPS. */
   streamProtocol: 'tls',
+  ipStack: 'dual',
+  masquerade: true,
   dnsMode: 'off',
   /** UDP and TCP; 53 belongs to the router's own resolver. */
   dnsListenPort: 53_053,
@@ -33,9 +35,12 @@ export const LIMITS = {
   relays: 16,
   resources: 10_000,
   authorizations: 10_000,
-  /** Patterns of one resource, prefixes of one resource. */
+  /** Patterns or prefixes of one resource, sources of one authorization, zones of one rule. */
   targets: 64,
+  /** Of one resource or authorization. */
   filters: 32,
+  /** Of one filter. */
+  portRanges: 32,
   gateways: 8,
   lans: 16,
   prefixMaps: 64,

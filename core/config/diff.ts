@@ -6,6 +6,15 @@ import type {
   RelayConfiguration,
   StreamsConfiguration,
 } from './configuration.ts';
+import type {
+  AuthorizationConfiguration,
+  ResourceConfiguration,
+} from './resource-configuration.ts';
+import type {
+  DnsConfiguration,
+  NatConfiguration,
+  SiteConfiguration,
+} from './site-configuration.ts';
 
 /** One step from a configuration to the next. `fields` name what differs. */
 export type ConfigChange =
@@ -25,13 +34,21 @@ export type ConfigChange =
   | { readonly type: 'peer-added'; readonly peer: PeerConfiguration }
   | { readonly type: 'relays-changed'; readonly relays: readonly RelayConfiguration[] }
   | { readonly type: 'streams-changed'; readonly streams: StreamsConfiguration }
+  | { readonly type: 'resources-changed'; readonly resources: readonly ResourceConfiguration[] }
+  | {
+      readonly type: 'authorizations-changed';
+      readonly authorizations: readonly AuthorizationConfiguration[];
+    }
+  | { readonly type: 'site-changed'; readonly site: SiteConfiguration }
+  | { readonly type: 'nat-changed'; readonly nat: NatConfiguration }
+  | { readonly type: 'dns-changed'; readonly dns: DnsConfiguration }
   | { readonly type: 'log-changed'; readonly log: LogConfiguration };
 
 /**
  * Returns the steps in an order that can be applied one by one: removals, the interface, changes,
- * additions. A network that moves between two peers leaves the one before the other gets it only if
+ * additions, the other parts. A network that moves between two peers leaves the one before the other gets it only if
  * the first is removed, so allowed IPs are best set as a whole. A peer with another public key or kind
- * is another peer: it is removed and added. Changes of order are none.
+ * is another peer: it is removed and added. Changes of order are none where order says nothing.
  */
 export function diffConfiguration(previous: Configuration, next: Configuration): ConfigChange[] {
   const changes: ConfigChange[] = [];
@@ -60,17 +77,28 @@ export function diffConfiguration(previous: Configuration, next: Configuration):
     }
   }
   for (const peer of added) changes.push({ type: 'peer-added', peer });
-  if (!isEqual(previous.relays, next.relays)) {
-    changes.push({ type: 'relays-changed', relays: next.relays });
-  }
-  if (!isEqual(previous.streams, next.streams)) {
-    changes.push({ type: 'streams-changed', streams: next.streams });
-  }
-  if (differing(previous.log, next.log, LOG_FIELDS).length > 0) {
-    changes.push({ type: 'log-changed', log: next.log });
-  }
-  return changes;
+  return [...changes, ...changesOfParts(previous, next)];
 }
+
+/** The parts that are taken as a whole. */
+function changesOfParts(previous: Configuration, next: Configuration): readonly ConfigChange[] {
+  const { relays, streams, resources, authorizations, site, nat, dns, log } = next;
+  const changes = {
+    relays: { type: 'relays-changed', relays },
+    streams: { type: 'streams-changed', streams },
+    resources: { type: 'resources-changed', resources },
+    authorizations: { type: 'authorizations-changed', authorizations },
+    site: { type: 'site-changed', site },
+    nat: { type: 'nat-changed', nat },
+    dns: { type: 'dns-changed', dns },
+    log: { type: 'log-changed', log },
+  } as const satisfies Record<Part, ConfigChange>;
+  return PARTS.filter((part) => !isEqual(previous[part], next[part], part)).map(
+    (part) => changes[part],
+  );
+}
+
+type Part = Exclude<keyof Configuration, 'schema' | 'interface' | 'peers'>;
 
 // Records, so that the compiler asks for a field that is added to the type.
 const INTERFACE_FIELDS = fieldsOf<InterfaceConfiguration>({
@@ -89,7 +117,18 @@ const PEER_FIELDS = fieldsOf<PeerConfiguration>({
   allowedIps: true,
   keepalive: true,
 });
-const LOG_FIELDS = fieldsOf<LogConfiguration>({ level: true });
+const PARTS = fieldsOf<Pick<Configuration, Part>>({
+  relays: true,
+  streams: true,
+  resources: true,
+  authorizations: true,
+  site: true,
+  nat: true,
+  dns: true,
+  log: true,
+});
+/** Lists whose order says what comes first; all others are sets. */
+const ORDERED: ReadonlySet<string> = new Set(['resources', 'gateways', 'upstreams']);
 
 function fieldsOf<T>(fields: Record<keyof T, true>): readonly (keyof T)[] {
   return Object.keys(fields) as (keyof T)[];
@@ -103,15 +142,18 @@ function differing<T>(a: T, b: T, fields: readonly (keyof T)[]): readonly (keyof
   return fields.filter((field) => !isEqual(a[field], b[field]));
 }
 
-/** Compares values of a configuration; lists of addresses and prefixes are sets. */
-function isEqual(a: unknown, b: unknown): boolean {
-  return canonical(a) === canonical(b);
+/** Compares values of a configuration that stand under the key. */
+function isEqual(a: unknown, b: unknown, key = ''): boolean {
+  return a === b || canonical(a, key) === canonical(b, key);
 }
 
-function canonical(value: unknown): string {
+function canonical(value: unknown, key: string): string {
   if (value instanceof Uint8Array) return value.join(',');
-  if (Array.isArray(value)) return value.map(canonical).sort().join('|');
+  if (Array.isArray(value)) {
+    const items = value.map((item) => canonical(item, ''));
+    return (ORDERED.has(key) ? items : items.sort()).join('|');
+  }
   if (typeof value !== 'object' || value === null) return JSON.stringify(value) ?? '';
-  const entries = Object.entries(value).map(([key, item]) => `${key}=${canonical(item)}`);
+  const entries = Object.entries(value).map(([name, item]) => `${name}=${canonical(item, name)}`);
   return `{${entries.sort().join(';')}}`;
 }

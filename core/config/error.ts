@@ -53,7 +53,12 @@ function messageOf(issue: BaseIssue<unknown>, key: unknown): string {
   }
   if (issue.input === undefined) return 'is missing';
   const expected = issue.expected ?? 'something else';
-  return EXPECTED[expected] ?? `must be ${expected.replace(/[()]/g, '').replaceAll(' | ', ' or ')}`;
+  return EXPECTED[expected] ?? `must be ${enumerate(expected.replace(/[()]/g, '').split(' | '))}`;
+}
+
+function enumerate(choices: readonly string[]): string {
+  const last = choices.at(-1) ?? '';
+  return choices.length < 2 ? last : `${choices.slice(0, -1).join(', ')} or ${last}`;
 }
 
 const EXPECTED: Readonly<Record<string, string>> = {

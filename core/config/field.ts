@@ -1,10 +1,11 @@
 import * as v from 'valibot';
 import {
   parseInterfaceAddress,
-  parseIpPrefix,
+  networkOf,
   formatIpPrefix,
   type IpPrefix,
 } from '../net/ip-prefix.ts';
+import { parseIpAddress, type IpAddress } from '../net/ip-address.ts';
 import { parseDomainName, type DomainName } from '../dns/name.ts';
 import type { Upstream } from '../dns/upstream.ts';
 import { parseUpstream } from '../dns/upstream-url.ts';
@@ -12,6 +13,7 @@ import { decodeBase64 } from '../sansio/base64.ts';
 import { parseEndpoint, type Endpoint } from './endpoint.ts';
 import { parseRelayUrl, type RelayUrl } from './relay-url.ts';
 import { NAME_PATTERN, type Name } from './name.ts';
+import { parseTimestamp } from './timestamp.ts';
 
 /** The kinds of values that documents are made of. Each parses text into the type of the core. */
 
@@ -64,21 +66,32 @@ export const key: v.GenericSchema<string, Uint8Array> = v.pipe(
   }),
 );
 
+export const address: v.GenericSchema<string, IpAddress> = v.pipe(
+  v.string(),
+  v.rawTransform(({ dataset, addIssue, NEVER }) => {
+    const parsed = parseIpAddress(dataset.value);
+    if (parsed.ok) return parsed.value;
+    addIssue({ message: 'must be an address such as 192.0.2.1 or 2001:db8::1' });
+    return NEVER;
+  }),
+);
+
 export const prefix: v.GenericSchema<string, IpPrefix> = v.pipe(
   v.string(),
   v.rawTransform(({ dataset, addIssue, NEVER }) => {
-    const network = parseIpPrefix(dataset.value);
-    const kept = parseInterfaceAddress(dataset.value);
-    if (!network.ok || !kept.ok) {
+    const parsed = parseInterfaceAddress(dataset.value);
+    if (!parsed.ok) {
       addIssue({ message: 'must be a prefix such as 192.0.2.0/24 or 2001:db8::/32' });
       return NEVER;
     }
-    if (network.value.address !== kept.value.address) {
-      addIssue({ message: `has bits behind its length: write ${formatIpPrefix(network.value)}` });
+    const network = networkOf(parsed.value);
+    if (network.address !== parsed.value.address) {
+      addIssue({ message: `has bits behind its length: write ${formatIpPrefix(network)}` });
       return NEVER;
     }
-    return network.value;
+    return network;
   }),
+  v.description('Network such as 192.0.2.0/24 or 2001:db8::/32.'),
 );
 
 export const interfaceAddress: v.GenericSchema<string, IpPrefix> = v.pipe(
@@ -89,6 +102,7 @@ export const interfaceAddress: v.GenericSchema<string, IpPrefix> = v.pipe(
     addIssue({ message: 'must be an address with its length, such as 100.64.0.1/32' });
     return NEVER;
   }),
+  v.description('Address with its length, such as 100.64.0.1/32.'),
 );
 
 export const endpoint: v.GenericSchema<string, Endpoint> = v.pipe(
@@ -121,6 +135,7 @@ export const domain: v.GenericSchema<string, DomainName> = v.pipe(
     addIssue({ message: 'must be a domain such as corp.example' });
     return NEVER;
   }),
+  v.description('Domain such as corp.example.'),
 );
 
 export const upstream: v.GenericSchema<string, Upstream> = v.pipe(
@@ -131,6 +146,20 @@ export const upstream: v.GenericSchema<string, Upstream> = v.pipe(
     addIssue({
       message: 'must be 192.0.2.1, 192.0.2.1:53, tls://host, tls://host:853 or https://host/path',
     });
+    return NEVER;
+  }),
+  v.description(
+    'Such as 192.0.2.1, 192.0.2.1:53, tls://dns.example or https://dns.example/dns-query.',
+  ),
+);
+
+/** Becomes milliseconds since 1970. */
+export const timestamp: v.GenericSchema<string, number> = v.pipe(
+  v.string(),
+  v.rawTransform(({ dataset, addIssue, NEVER }) => {
+    const parsed = parseTimestamp(dataset.value);
+    if (parsed.ok) return parsed.value;
+    addIssue({ message: 'must be a time such as 2027-01-31T18:00:00Z' });
     return NEVER;
   }),
 );

@@ -2,10 +2,10 @@ import * as v from 'valibot';
 import type { Filter, PortRange } from '../access/filter.ts';
 import type { IpStack } from '../dns/stub-resolver.ts';
 import { parsePattern, PATTERN_ERRORS, type Pattern } from '../dns/pattern.ts';
-import { parseIpAddress, type IpAddress } from '../net/ip-address.ts';
+import type { IpAddress } from '../net/ip-address.ts';
 import type { IpPrefix } from '../net/ip-prefix.ts';
-import { LIMITS } from './defaults.ts';
-import { label, limited, name, prefix } from './field.ts';
+import { DEFAULTS, LIMITS } from './defaults.ts';
+import { address, label, limited, name, prefix, timestamp } from './field.ts';
 import type { Name } from './name.ts';
 
 /** Something in a site that is reached through the tunnel by those who are authorized for it. */
@@ -43,16 +43,6 @@ export interface AuthorizationConfiguration {
   readonly expiresAt?: number;
 }
 
-const address: v.GenericSchema<string, IpAddress> = v.pipe(
-  v.string(),
-  v.rawTransform(({ dataset, addIssue, NEVER }) => {
-    const parsed = parseIpAddress(dataset.value);
-    if (parsed.ok) return parsed.value;
-    addIssue({ message: 'must be an IP address' });
-    return NEVER;
-  }),
-);
-
 const pattern: v.GenericSchema<string, Pattern> = v.pipe(
   v.string(),
   v.rawTransform(({ dataset, addIssue, NEVER }) => {
@@ -61,6 +51,7 @@ const pattern: v.GenericSchema<string, Pattern> = v.pipe(
     addIssue({ message: PATTERN_ERRORS[parsed.why] });
     return NEVER;
   }),
+  v.description('Name such as crm.corp.example, *.corp.example or **.corp.example.'),
 );
 
 const ports: v.GenericSchema<string, PortRange> = v.pipe(
@@ -73,6 +64,7 @@ const ports: v.GenericSchema<string, PortRange> = v.pipe(
     addIssue({ message: 'must be a port or a range of ports, such as "443" or "8000-8100"' });
     return NEVER;
   }),
+  v.description('Port or range of ports, such as 443 or 8000-8100.'),
 );
 
 const filter: v.GenericSchema<unknown, Filter> = v.variant('protocol', [
@@ -80,7 +72,7 @@ const filter: v.GenericSchema<unknown, Filter> = v.variant('protocol', [
   v.strictObject({
     protocol: v.picklist(['tcp', 'udp']),
     ports: v.pipe(
-      v.optional(limited(ports, LIMITS.filters), []),
+      v.optional(limited(ports, LIMITS.portRanges), []),
       v.description('Ports of the resource, such as "443" or "8000-8100"; none means all.'),
     ),
   }),
@@ -110,7 +102,7 @@ export const resourceSchema: v.GenericSchema<unknown, ResourceConfiguration> = v
       v.description('Names: "?" is one character, "*" one label, "**" any number of labels.'),
     ),
     ipStack: v.pipe(
-      v.optional(v.picklist(['dual', 'ipv4-only', 'ipv6-only']), 'dual'),
+      v.optional(v.picklist(['dual', 'ipv4-only', 'ipv6-only']), DEFAULTS.ipStack),
       v.description('Which kinds of addresses clients are told.'),
     ),
   }),
@@ -145,10 +137,8 @@ export const authorizationSchema: v.GenericSchema<unknown, AuthorizationConfigur
     filters: v.pipe(filters, v.description('What of it the peer may use; none means all of it.')),
     expiresAt: v.exactOptional(
       v.pipe(
-        v.string(),
-        v.isoTimestamp('must be a time such as 2027-01-31T18:00:00Z'),
-        v.transform((text) => Date.parse(text)),
-        v.description('When it ends (RFC 3339).'),
+        timestamp,
+        v.description('When it ends: a time such as 2027-01-31T18:00:00Z (RFC 3339).'),
       ),
     ),
   });

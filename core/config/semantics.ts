@@ -1,44 +1,61 @@
-import { formatIpPrefix, networkOf } from '../net/ip-prefix.ts';
+import { formatIpPrefix } from '../net/ip-prefix.ts';
 import { encodeBase64 } from '../sansio/base64.ts';
-import type { Configuration, RelayConfiguration } from './configuration.ts';
+import type {
+  Configuration,
+  InterfaceConfiguration,
+  PeerConfiguration,
+  RelayConfiguration,
+  StreamsConfiguration,
+} from './configuration.ts';
 import { limitErrors, type ConfigurationError } from './error.ts';
 import { formatRelayUrl } from './relay-url.ts';
+import { repetitions } from './repetitions.ts';
+import { checkPrefixMaps, checkProxies } from './semantics-of-networks.ts';
+import { checkAuthorizations, checkResources } from './semantics-of-resources.ts';
 
 /** Returns what is wrong with a document whose single values are all right. */
 export function checkSemantics(configuration: Configuration): readonly ConfigurationError[] {
-  const errors: ConfigurationError[] = [];
-  const seen = new Map<string, string>();
+  return limitErrors([
+    ...checkInterface(configuration.interface),
+    ...checkPeers(configuration.peers),
+    ...checkRelays(configuration.relays),
+    ...checkStreams(configuration.streams),
+    ...checkResources(configuration),
+    ...checkAuthorizations(configuration),
+    ...repetitions(configuration.site.lans.map((lan, i) => [lan, `site.lans[${i}]`])),
+    ...checkPrefixMaps(configuration.nat),
+    ...checkDns(configuration),
+    ...checkProxies(configuration),
+  ]);
+}
 
-  /** Refuses the second use of what must be unique; `kind` keeps the names of different things apart. */
-  function unique(kind: string, value: string, path: string): void {
-    const first = seen.get(`${kind} ${value}`);
-    if (first === undefined) seen.set(`${kind} ${value}`, path);
-    else errors.push({ path, message: `is the same as ${first}` });
-  }
+function checkInterface({ addresses }: InterfaceConfiguration): readonly ConfigurationError[] {
+  return repetitions(addresses.map(({ address }, i) => [address, `interface.addresses[${i}]`]));
+}
 
-  configuration.interface.addresses.forEach((address, i) => {
-    unique('address', address.address, `interface.addresses[${i}]`);
-  });
-  configuration.peers.forEach((peer, i) => {
-    const path = `peers[${i}]`;
-    unique('id', peer.id, `${path}.id`);
-    if (peer.name !== undefined) unique('name', peer.name, `${path}.name`);
-    unique('publicKey', encodeBase64(peer.publicKey), `${path}.publicKey`);
-    peer.allowedIps.forEach((prefix, j) => {
-      unique('allowedIp', formatIpPrefix(networkOf(prefix)), `${path}.allowedIps[${j}]`);
-    });
-  });
-  configuration.relays.forEach((relay, i) => {
-    unique('relay', formatRelayUrl(relay.url), `relays[${i}].url`);
-    errors.push(...checkRelay(relay, `relays[${i}]`));
-  });
-  const { listenPort, publicPort } = configuration.streams;
-  if (publicPort !== undefined && listenPort === 0) {
-    const message =
-      'needs streams.listenPort, the port at which streams arrive that come to this one';
-    errors.push({ path: 'streams.publicPort', message });
-  }
-  return limitErrors(errors);
+function checkPeers(peers: readonly PeerConfiguration[]): readonly ConfigurationError[] {
+  const paths = peers.map((peer, i) => [peer, `peers[${i}]`] as const);
+  return [
+    ...repetitions(paths.map(([{ id }, path]) => [id, `${path}.id`])),
+    ...repetitions(
+      paths.flatMap(([{ name }, path]) => (name === undefined ? [] : [[name, `${path}.name`]])),
+    ),
+    ...repetitions(
+      paths.map(([{ publicKey }, path]) => [encodeBase64(publicKey), `${path}.publicKey`]),
+    ),
+    ...repetitions(
+      paths.flatMap(([{ allowedIps }, path]) =>
+        allowedIps.map((prefix, j) => [formatIpPrefix(prefix), `${path}.allowedIps[${j}]`]),
+      ),
+    ),
+  ];
+}
+
+function checkRelays(relays: readonly RelayConfiguration[]): readonly ConfigurationError[] {
+  return [
+    ...repetitions(relays.map(({ url }, i) => [formatRelayUrl(url), `relays[${i}].url`])),
+    ...relays.flatMap((relay, i) => checkRelay(relay, `relays[${i}]`)),
+  ];
 }
 
 function checkRelay(relay: RelayConfiguration, path: string): readonly ConfigurationError[] {
@@ -56,4 +73,32 @@ function checkRelay(relay: RelayConfiguration, path: string): readonly Configura
     return [{ path, message: 'needs username and credential, or secret' }];
   }
   return [];
+}
+
+function checkStreams({
+  listenPort,
+  publicPort,
+}: StreamsConfiguration): readonly ConfigurationError[] {
+  if (publicPort === undefined || listenPort !== 0) return [];
+  const message =
+    'needs streams.listenPort, the port at which streams arrive that come to this one';
+  return [{ path: 'streams.publicPort', message }];
+}
+
+function checkDns({ dns, site }: Configuration): readonly ConfigurationError[] {
+  const zones = dns.rules.flatMap((rule, i) =>
+    rule.zones.map((zone, j) => [zone, `dns.rules[${i}].zones[${j}]`] as const),
+  );
+  const lists = [
+    { upstreams: dns.upstreams, path: 'dns' },
+    ...dns.rules.map(({ upstreams }, i) => ({ upstreams, path: `dns.rules[${i}]` })),
+  ];
+  const errors = lists.flatMap(({ upstreams, path }) =>
+    repetitions(upstreams.map(({ id }, i) => [id, `${path}.upstreams[${i}]`])),
+  );
+  if (dns.mode === 'redirect' && site.lans.length === 0) {
+    const message = 'needs site.lans, the interfaces whose queries are redirected';
+    errors.push({ path: 'dns.mode', message });
+  }
+  return [...errors, ...repetitions(zones)];
 }

@@ -1,10 +1,11 @@
 import * as v from 'valibot';
 import type { DomainName } from '../dns/name.ts';
 import type { ProxyRanges } from '../dns/proxy-pool.ts';
+import type { Upstream } from '../dns/upstream.ts';
+import { ipFamily, type IpFamily } from '../net/ip-address.ts';
 import type { IpPrefix } from '../net/ip-prefix.ts';
 import { DEFAULTS, LIMITS } from './defaults.ts';
 import { domain, interfaceName, limited, prefix, upstream, wholeNumber } from './field.ts';
-import type { Upstream } from '../dns/upstream.ts';
 
 /** The site that this device stands in. */
 export interface SiteConfiguration {
@@ -58,7 +59,7 @@ export const siteSchema: v.GenericSchema<unknown, SiteConfiguration> = v.strictO
 
 export const natSchema: v.GenericSchema<unknown, NatConfiguration> = v.strictObject({
   masquerade: v.pipe(
-    v.optional(v.boolean(), true),
+    v.optional(v.boolean(), DEFAULTS.masquerade),
     v.description('Hosts of the LAN see this device in place of the peers that use resources.'),
   ),
   prefixMaps: v.pipe(
@@ -76,6 +77,20 @@ export const natSchema: v.GenericSchema<unknown, NatConfiguration> = v.strictObj
   ),
 });
 
+// Each name takes four addresses of both families.
+const MOST_PROXY_LENGTH_IPV4 = 24;
+const MOST_PROXY_LENGTH_IPV6 = 112;
+
+function proxyRange(family: IpFamily, mostLength: number): v.GenericSchema<string, IpPrefix> {
+  return v.pipe(
+    prefix,
+    v.check(
+      ({ address, length }) => ipFamily(address) === family && length <= mostLength,
+      `must be an IPv${family} network with a length of at most ${mostLength}`,
+    ),
+  );
+}
+
 const upstreams = limited(upstream, LIMITS.upstreams);
 
 export const dnsSchema: v.GenericSchema<unknown, DnsConfiguration> = v.strictObject({
@@ -90,16 +105,23 @@ export const dnsSchema: v.GenericSchema<unknown, DnsConfiguration> = v.strictObj
   upstreams: v.pipe(
     v.optional(upstreams, []),
     v.description(
-      'Servers for all other names: 192.0.2.1, 192.0.2.1:53, tls://host or https://host/path; ' +
-        'none: those of the system.',
+      'Servers for all other names, the preferred one first; none: those of the system.',
     ),
   ),
   rules: v.pipe(
     v.optional(
       limited(
         v.strictObject({
-          zones: v.pipe(limited(domain, LIMITS.targets), v.minLength(1, 'must name a zone')),
-          upstreams: v.pipe(upstreams, v.minLength(1, 'must name a server')),
+          zones: v.pipe(
+            limited(domain, LIMITS.targets),
+            v.minLength(1, 'must name at least one zone'),
+            v.description('Domains; of several that hold a name the longest has it.'),
+          ),
+          upstreams: v.pipe(
+            upstreams,
+            v.minLength(1, 'must name at least one server'),
+            v.description('Servers for them, the preferred one first.'),
+          ),
         }),
         LIMITS.dnsRules,
       ),
@@ -110,8 +132,14 @@ export const dnsSchema: v.GenericSchema<unknown, DnsConfiguration> = v.strictObj
   proxies: v.pipe(
     v.optional(
       v.strictObject({
-        ipv4: v.optional(prefix, DEFAULTS.proxiesIpv4),
-        ipv6: v.optional(prefix, DEFAULTS.proxiesIpv6),
+        ipv4: v.pipe(
+          v.optional(proxyRange(4, MOST_PROXY_LENGTH_IPV4), DEFAULTS.proxiesIpv4),
+          v.description('IPv4 network of 24 bits or fewer.'),
+        ),
+        ipv6: v.pipe(
+          v.optional(proxyRange(6, MOST_PROXY_LENGTH_IPV6), DEFAULTS.proxiesIpv6),
+          v.description('IPv6 network of 112 bits or fewer.'),
+        ),
       }),
       {},
     ),

@@ -188,6 +188,11 @@ export class Peers {
       case 'interface-changed':
       case 'relays-changed':
       case 'streams-changed':
+      case 'resources-changed':
+      case 'authorizations-changed':
+      case 'site-changed':
+      case 'nat-changed':
+      case 'dns-changed':
       case 'log-changed':
         return;
       default:

@@ -12,8 +12,12 @@ export type IpFamily = 4 | 6;
 declare const brand: unique symbol;
 
 export function parseIpAddress(text: string): Outcome<IpAddress, 'not-an-ip-address'> {
-  if (ipaddr.IPv4.isValidFourPartDecimal(text)) return ok(text as IpAddress);
-  if (!text.includes(':') || !IPV6_TEXT.test(text)) return failed('not-an-ip-address');
+  // Asked first: ipaddr.js throws and catches an error for each IPv6 address that is no IPv4 address.
+  if (!text.includes(':')) {
+    const isIpv4 = ipaddr.IPv4.isValidFourPartDecimal(text);
+    return isIpv4 ? ok(text as IpAddress) : failed('not-an-ip-address');
+  }
+  if (!IPV6_TEXT.test(text)) return failed('not-an-ip-address');
   const groups = withoutDottedTail(text);
   if (groups === undefined || !ipaddr.IPv6.isValid(groups)) return failed('not-an-ip-address');
   return ok(ipaddr.IPv6.parse(groups).toString() as IpAddress);

@@ -56,6 +56,11 @@ export function prefixContains(prefix: IpPrefix, address: IpAddress): boolean {
   return a.every((byte, i) => ((byte ^ (b[i] ?? 0)) & maskByte(prefix.length, i)) === 0);
 }
 
+/** Whether there is an address that lies in both. */
+export function doPrefixesOverlap(a: IpPrefix, b: IpPrefix): boolean {
+  return a.length <= b.length ? prefixContains(a, b.address) : prefixContains(b, a.address);
+}
+
 /** Whether the prefix is one address. */
 export function isFullLength({ address, length }: IpPrefix): boolean {
   return length === widthOf(address);

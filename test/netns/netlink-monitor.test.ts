@@ -20,6 +20,7 @@ async function test(calls: Native): Promise<void> {
     mtu: 1408,
     addresses: prefixes('100.64.0.1/32', 'fd00:1::1/128'),
     routes: prefixes('10.10.0.0/16', 'fd00:2::/48'),
+    defaultFor: [],
   };
 
   await t.test('recovers from more changes than the kernel keeps for it', async (t) => {

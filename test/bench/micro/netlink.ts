@@ -55,7 +55,13 @@ async function byCulvert(prefixes: readonly string[]): Promise<Finding[]> {
   plugins.start([createNative({ path: NATIVE_FILE }), createNetlink()]);
   const api = plugins.find(links);
   if (api === undefined) throw new Error(plugins.skipped.map(({ why }) => why).join(', '));
-  const wanted = { name: DEVICE, mtu: 1500, addresses: [], routes: prefixes.map(prefixOf) };
+  const wanted = {
+    name: DEVICE,
+    mtu: 1500,
+    addresses: [],
+    routes: prefixes.map(prefixOf),
+    defaultFor: [],
+  };
   const apply = (): void => {
     const applied = api.apply(wanted);
     if (!applied.ok) throw new Error(JSON.stringify(applied.failures[0] ?? applied.why));
