@@ -5,7 +5,13 @@ import { buildUdpPacket, readUdp, type MalformedUdp } from '../packet/udp.ts';
 import type { Instant } from '../sansio/instant.ts';
 import { failed, type Outcome } from '../sansio/outcome.ts';
 import { TokenBucket } from '../sansio/token-bucket.ts';
-import { decodePeering, encodePeering, PEERING_PORT, type PeeringMessage } from './message.ts';
+import {
+  decodePeering,
+  encodePeering,
+  LONGEST_PEERING,
+  PEERING_PORT,
+  type PeeringMessage,
+} from './message.ts';
 
 /** Messages of one peer that are read; what comes faster is dropped, and repeated by its sender. */
 export const PEERING_MESSAGES_PER_SECOND = 20;
@@ -67,8 +73,13 @@ export class Peering {
     return known.length === 0 || known.includes(address);
   }
 
-  /** Returns the IP packet that carries the message; `undefined` where no family has both addresses. */
+  /**
+   * Returns the IP packet that carries the message; `undefined` where no family has both addresses, and for
+   * a message that is longer than any that is read.
+   */
   send(index: number, message: PeeringMessage): Uint8Array | undefined {
+    const payload = encodePeering(message);
+    if (payload.length > LONGEST_PEERING) return undefined;
     const addresses = this.#peers.get(index)?.addresses ?? [];
     for (const own of this.#own) {
       const address = addresses.find((candidate) => ipFamily(candidate) === ipFamily(own));
@@ -76,7 +87,7 @@ export class Peering {
       return buildUdpPacket({
         source: socketAddress(own, PEERING_PORT),
         destination: socketAddress(address, PEERING_PORT),
-        payload: encodePeering(message),
+        payload,
       });
     }
     return undefined;

@@ -3,7 +3,11 @@ import t from 'tap';
 import { parseIpAddress, type IpAddress } from '../../../core/net/ip-address.ts';
 import { parseSocketAddress, type SocketAddress } from '../../../core/net/socket-address.ts';
 import { buildUdpPacket } from '../../../core/packet/udp.ts';
-import { encodePeering, type PeeringMessage } from '../../../core/peering/message.ts';
+import {
+  encodePeering,
+  LONGEST_PEERING,
+  type PeeringMessage,
+} from '../../../core/peering/message.ts';
 import { Peering, PEERING_MESSAGES_PER_SECOND } from '../../../core/peering/peering.ts';
 import { instantAt } from '../../../core/sansio/instant.ts';
 
@@ -35,6 +39,21 @@ await t.test('it goes between addresses of a family that both have', async (t) =
   t.equal(nameless.send(9, GOODBYE), undefined);
 });
 
+await t.test('the longest message fits into the smallest tunnel', async (t) => {
+  const [left, right] = pair(['fd00::1'], ['fd00::2']);
+  const packet = left.send(7, assignedIps('x'.repeat(63)))!;
+  t.ok(right.read(9, packet, NOW).ok);
+  const overhead = packet.length - encodePeering(assignedIps('x'.repeat(63))).length;
+  // RFC 8200 §5: every link carries 1280 bytes, so a tunnel has at least that MTU.
+  t.ok(LONGEST_PEERING + overhead <= 1280);
+});
+
+await t.test('a message that nobody would read is not sent', async (t) => {
+  const [left] = pair(['fd00::1'], ['fd00::2']);
+  const escapes = '\\001'.repeat(62);
+  t.equal(left.send(7, assignedIps(`${escapes}.${escapes}.${escapes}.${escapes}`)), undefined);
+});
+
 await t.test('the source port is free, as another data plane may choose it', async (t) => {
   const [, right] = pair(['100.64.0.1'], ['100.64.0.2']);
   const packet = datagram('100.64.0.1:40000', '100.64.0.2:2680');
@@ -53,7 +72,7 @@ await t.test('what did not come from the daemon of the peer is dropped and count
     'not-udp': genuine.with(9, 6),
     'truncated-udp': genuine.with(24, 0xff),
     malformed: genuine.subarray(0, -1),
-    'unknown-type': datagram('100.64.0.1:2680', '100.64.0.2:2680', new Uint8Array(10)),
+    'unknown-type': datagram('100.64.0.1:2680', '100.64.0.2:2680', new Uint8Array(10).with(0, 4)),
   };
   const [, right] = pair(['100.64.0.1'], ['100.64.0.2']);
   let count = 0;
@@ -152,4 +171,8 @@ function address(text: string): SocketAddress {
   const parsed = parseSocketAddress(text);
   if (!parsed.ok) throw new Error(parsed.why);
   return parsed.value;
+}
+
+function assignedIps(domain: string): PeeringMessage {
+  return { type: 'assigned-ips', resource: 'crm', domain, proxyIps: [ip('100.96.0.1')] };
 }
