@@ -9,28 +9,33 @@ import {
   type AddressKey,
   type LinkAddress,
 } from './rtnetlink/address.ts';
-import { Scope } from './rtnetlink/constants.ts';
+import { RouteTable, Scope } from './rtnetlink/constants.ts';
 import { encodeLinkMtu, encodeLinkUp, type Link } from './rtnetlink/link.ts';
+import { unspecified } from './rtnetlink/family.ts';
 import {
   encodeRouteAddition,
   encodeRouteRemoval,
   type Route,
   type RouteKey,
 } from './rtnetlink/route.ts';
+import { encodeRuleAddition, encodeRuleRemoval, type Rule } from './rtnetlink/rule.ts';
+import { formatRule, planRules, type RuleChange, type RuleMarks } from './wanted-rules.ts';
 
-/** What tells our routes from those of other programs. */
-export interface RouteMarks {
-  /** The route protocol number, 128 to 254: it marks a route as made by us. */
-  readonly protocol: number;
+/** What tells our routes and rules from those of other programs. */
+export interface RouteMarks extends RuleMarks {
   /** The table that our routes stand in. */
   readonly table: number;
 }
 
-/** What was read of our interface: the link, its addresses, and all routes that lead into it. */
+/**
+ * What was read of our interface: the link, its addresses, and all routes that lead into it; and all rules
+ * of the machine.
+ */
 export interface ObservedLink {
   readonly link: Link;
   readonly addresses: readonly LinkAddress[];
   readonly routes: readonly Route[];
+  readonly rules: readonly Rule[];
 }
 
 /** One step towards the wanted state; one request to the kernel. */
@@ -38,7 +43,8 @@ export type LinkChange =
   | { readonly type: 'set-mtu'; readonly link: number; readonly mtu: number }
   | { readonly type: 'set-up'; readonly link: number }
   | { readonly type: 'add-address' | 'remove-address'; readonly address: AddressKey }
-  | { readonly type: 'add-route' | 'remove-route'; readonly route: RouteKey };
+  | { readonly type: 'add-route' | 'remove-route'; readonly route: RouteKey }
+  | RuleChange;
 
 /**
  * Returns what leads from the observed to the wanted state, in an order that keeps traffic flowing: what
@@ -59,17 +65,27 @@ export function planLink(
     changes.push({ type: 'set-mtu', link: link.index, mtu: wanted.mtu });
   }
   if (!link.isUp) changes.push({ type: 'set-up', link: link.index });
-  changes.push(...planAddresses(wanted, observed), ...planRoutes(wanted, observed, marks));
+  changes.push(
+    ...planAddresses(wanted, observed),
+    ...planRoutes(wanted, observed, marks),
+    ...planRules(wanted, observed.rules, marks),
+  );
   return changes;
 }
 
-/** Returns what removes all of ours from the interface, and nothing else. */
+/** Returns what removes our rules and all of ours from the interface, and nothing else. */
 export function planClearing(observed: ObservedLink, marks: RouteMarks): readonly LinkChange[] {
   const routes = observed.routes.filter((route) => isMarked(route, marks));
   return [
+    ...planRuleClearing(observed.rules, marks),
     ...routes.map((route) => removeRoute(route, observed.link.index)),
     ...observed.addresses.filter(isOurs).map(removeAddress),
   ];
+}
+
+/** Returns what removes our rules. They stay when the interface goes away. */
+export function planRuleClearing(rules: readonly Rule[], marks: RuleMarks): readonly LinkChange[] {
+  return planRules({ name: '', defaultFor: [] }, rules, marks);
 }
 
 /** Returns the requests that carry out the changes, their sequences still zero. */
@@ -92,6 +108,10 @@ function encodeLinkChange(change: LinkChange, writer: MessageWriter): Uint8Array
       return encodeRouteAddition(change.route, writer);
     case 'remove-route':
       return encodeRouteRemoval(change.route, writer);
+    case 'add-rule':
+      return encodeRuleAddition(change.rule);
+    case 'remove-rule':
+      return encodeRuleRemoval(change.rule);
     default:
       return unreachable(change);
   }
@@ -109,10 +129,18 @@ export function changedObject(change: LinkChange): string {
       return `address ${formatIpPrefix(change.address.address)}`;
     case 'add-route':
     case 'remove-route':
-      return `route ${formatIpPrefix(change.route.destination)}`;
+      return routeName(change.route);
+    case 'add-rule':
+    case 'remove-rule':
+      return formatRule(change.rule);
     default:
       return unreachable(change);
   }
+}
+
+function routeName({ destination, table }: Pick<RouteKey, 'destination' | 'table'>): string {
+  const name = `route ${formatIpPrefix(destination)}`;
+  return table === RouteTable.main ? name : `${name} of table ${table}`;
 }
 
 function planAddresses(wanted: WantedLink, observed: ObservedLink): LinkChange[] {
@@ -149,56 +177,62 @@ function exclusiveAddresses({ address }: AddressKey): readonly string[] {
 
 function planRoutes(wanted: WantedLink, observed: ObservedLink, marks: RouteMarks): LinkChange[] {
   const link = observed.link.index;
-  const missing = new Map<string, IpPrefix>();
-  for (const prefix of wanted.routes) {
-    const network = networkOf(prefix);
-    missing.set(formatIpPrefix(network), network);
-  }
+  const missing = new Map(
+    wantedRoutes(wanted, marks).map(({ destination, table }): readonly [string, RouteKey] => {
+      const { protocol } = marks;
+      const route = { destination, type: 'unicast', table, protocol, link, metric: 0 } as const;
+      return [routeName(route), route];
+    }),
+  );
   const candidates = observed.routes.filter((route) => !route.isCloned);
   const removals: RouteKey[] = [];
   for (const route of candidates.filter((candidate) => isMarked(candidate, marks))) {
-    const isWanted =
-      leadsInto(route, link, marks) && missing.delete(formatIpPrefix(route.destination));
+    const isWanted = leadsInto(route, link) && missing.delete(routeName(route));
     if (!isWanted) removals.push(routeKey(route, link));
   }
   // Where the kernel or another program routes the destination into our interface, ours is not needed.
   for (const route of missing.size > 0 ? candidates : []) {
-    if (leadsInto(route, link, marks)) missing.delete(formatIpPrefix(route.destination));
+    if (leadsInto(route, link)) missing.delete(routeName(route));
   }
-  const additions = Array.from(missing.values(), (destination): RouteKey => ({
-    destination,
-    type: 'unicast',
-    table: marks.table,
-    protocol: marks.protocol,
-    link,
-    metric: 0,
-  }));
-  return inOrder(removals, additions, exclusiveRoutes).map(({ isAddition, item }) => ({
-    type: isAddition ? 'add-route' : 'remove-route',
-    route: item,
-  }));
+  const additions = Array.from(missing.values());
+  return inOrder(removals, additions, (route) => [routeName(route)]).map(
+    ({ isAddition, item }) => ({
+      type: isAddition ? 'add-route' : 'remove-route',
+      route: item,
+    }),
+  );
 }
+
+function wantedRoutes(
+  { routes, defaultFor }: WantedLink,
+  { table, defaultTable }: RouteMarks,
+): readonly Pick<RouteKey, 'destination' | 'table'>[] {
+  const specific = routes.map((prefix) => ({ destination: networkOf(prefix), table }));
+  return defaultFor.length === 0
+    ? specific
+    : [...specific, ...DEFAULTS.map((destination) => ({ destination, table: defaultTable }))];
+}
+
+const DEFAULTS: readonly IpPrefix[] = [
+  { address: unspecified(4), length: 0 },
+  { address: unspecified(6), length: 0 },
+];
 
 /** Ours by its mark. A multipath route is never made by us, whatever it carries. */
 function isMarked(route: Route, marks: RouteMarks): boolean {
   return route.protocol === marks.protocol && route.nextHops.length === 1 && !route.isCloned;
 }
 
-/** Whether it is the plain route that we would make, whoever made it. */
-function leadsInto(route: Route, link: number, marks: RouteMarks): boolean {
+/** Whether it is a plain route as we would make it, whoever made it. */
+function leadsInto(route: Route, link: number): boolean {
   const [hop, ...others] = route.nextHops;
   return (
     route.type === 'unicast' &&
-    route.table === marks.table &&
     route.source === undefined &&
     hop?.link === link &&
     hop.gateway === undefined &&
     others.length === 0
   );
-}
-
-function exclusiveRoutes({ destination }: RouteKey): readonly string[] {
-  return [formatIpPrefix(destination)];
 }
 
 interface Step<Item> {

@@ -14,7 +14,9 @@ export interface WantedLink {
   readonly routes: readonly IpPrefix[];
   /**
    * Interfaces whose packets lead into the link when no more specific route takes them. What this machine
-   * sends itself does not, the tunnel's own datagrams among it: so the tunnel never enters itself.
+   * sends itself does not, the tunnel's own datagrams among it: so the tunnel never enters itself. Nor does
+   * what other programs' policy routing takes first. They need not exist; the link and the loopback are
+   * passed over. A family that this machine or the link does not have is left out.
    */
   readonly defaultFor: readonly string[];
 }
@@ -27,9 +29,9 @@ export interface LinkFailure {
 }
 
 /**
- * Links, addresses and routes of the kernel. `apply` compares the wanted state with what is there and
+ * Links, addresses, routes and rules of the kernel. `apply` compares the wanted state with what is there and
  * changes only the difference; it is idempotent and touches only what carries our marks (the interface
- * by name, routes by protocol number).
+ * by name, routes and rules by protocol number).
  */
 export interface Links {
   apply(wanted: WantedLink): Outcome<
@@ -44,11 +46,14 @@ export interface Links {
    * the stable one of its prefix. In the order of the kernel, 32 at most.
    */
   localAddresses(except: string): readonly IpAddress[];
-  /** Removes the routes and addresses that carry our marks on `name`. */
+  /**
+   * Removes the routes and addresses that carry our marks on `name`, and our rules, also when there is no
+   * such interface any more.
+   */
   clear(name: string): void;
   /**
-   * Calls `onChange` after another program changed links, addresses or routes, at most once per turn of
-   * the event loop. Returns the function that ends it.
+   * Calls `onChange` after another program changed links, addresses, routes or rules, at most once per
+   * turn of the event loop. Returns the function that ends it.
    */
   monitor(onChange: () => void): () => void;
 }

@@ -7,6 +7,7 @@ import {
   type ObservedLink,
   type RouteMarks,
 } from '../../core/netlink/wanted-link.ts';
+import type { RuleKey } from '../../core/netlink/rtnetlink/rule.ts';
 import type { LinkFailure, Links, WantedLink } from '../../core/plugin/links.ts';
 import { failed, ok } from '../../core/sansio/outcome.ts';
 import type { Answer, Refusal } from './refusal.ts';
@@ -36,8 +37,7 @@ export function applyLink(
     const observed = kernel.observe(wanted.name);
     if (!observed.ok) return notObserved(wanted.name, observed.refusal);
     const plan = planLink(wanted, observed.value, marks);
-    if (plan.length === 0) return { ...ok({ changes }), failures: [] };
-    if (round > MOST_ROUNDS) return refused(plan, refusals, wanted);
+    if (plan.length === 0 || round > MOST_ROUNDS) return conclude(plan, refusals, wanted, changes);
 
     const before = changes;
     for (let at = 0; at < plan.length; at += ABSORB_AFTER) {
@@ -50,7 +50,7 @@ export function applyLink(
       }
       kernel.changed(observed.value.link.index);
     }
-    if (changes === before) return refused(plan, refusals, wanted);
+    if (changes === before) return conclude(plan, refusals, wanted, changes);
   }
 }
 
@@ -72,12 +72,16 @@ function notPermitted(change: LinkChange, { code, message }: Refusal): ReturnTyp
   };
 }
 
-function refused(
-  plan: readonly LinkChange[],
+/** `left` is what was planned at last and is not there. */
+function conclude(
+  left: readonly LinkChange[],
   refusals: ReadonlyMap<string, Refusal>,
   wanted: WantedLink,
+  changes: number,
 ): ReturnType<Links['apply']> {
-  const failures = plan.map((change): LinkFailure => {
+  const due = left.filter((change) => !isDispensable(change, refusals.get(keyOf(change)), wanted));
+  if (due.length === 0) return { ...ok({ changes }), failures: [] };
+  const failures = due.map((change): LinkFailure => {
     const object = changedObject(change);
     const refusal = refusals.get(keyOf(change));
     if (refusal === undefined) {
@@ -89,8 +93,25 @@ function refused(
   return { ...failed('refused'), failures };
 }
 
+/**
+ * Default traffic is led in by the families that there are: without IPv6, on the machine or on the
+ * interface, there is none to lead.
+ */
+function isDispensable(
+  change: LinkChange,
+  refusal: Refusal | undefined,
+  { mtu }: WantedLink,
+): boolean {
+  if (refusal === undefined || !(NO_IPV6.has(refusal.code) || mtu < IPV6_MTU)) return false;
+  if (change.type === 'add-rule') return change.rule.family === 6;
+  if (change.type !== 'add-route') return false;
+  const { address, length } = change.route.destination;
+  return ipFamily(address) === 6 && length === 0;
+}
+
 /** Says in the words of the field what the kernel's errno leaves to guess. */
 function explain(change: LinkChange, { code }: Refusal, wanted: WantedLink): string | undefined {
+  if (change.type === 'add-rule') return explainRule(change.rule, code);
   const added = addedPrefix(change);
   if (added === undefined) return undefined;
   if (ipFamily(added.address) === 6) {
@@ -101,6 +122,12 @@ function explain(change: LinkChange, { code }: Refusal, wanted: WantedLink): str
     return 'a route of another program is in its place';
   }
   return undefined;
+}
+
+function explainRule({ inputLink }: RuleKey, code: string): string | undefined {
+  if (code === 'EOPNOTSUPP' || code === 'EAFNOSUPPORT') return 'the kernel has no policy routing';
+  if (code === 'EEXIST') return 'a rule of another program is in its place';
+  return code === 'ERANGE' ? `${inputLink} is not the name of an interface` : undefined;
 }
 
 /** RFC 8200 §5; the kernel takes IPv6 off an interface below it. */

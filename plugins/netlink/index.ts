@@ -1,5 +1,5 @@
 export { createConntrack, type ConntrackOptions } from './conntrack.ts';
-export { createNetlink, ROUTE_PROTOCOL, type NetlinkOptions } from './links.ts';
+export { createNetlink, DEFAULT_TABLE, ROUTE_PROTOCOL, type NetlinkOptions } from './links.ts';
 export { createMemoryConntrack, MemoryConnections } from './memory-conntrack.ts';
 export { createMemoryRuleset, MemoryTables } from './memory-ruleset.ts';
 export { createMemoryLinks, MemoryKernel } from './memory.ts';

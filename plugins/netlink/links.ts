@@ -3,6 +3,7 @@ import { RouteTable } from '../../core/netlink/rtnetlink/constants.ts';
 import {
   encodeLinkChanges,
   planClearing,
+  planRuleClearing,
   type LinkChange,
   type ObservedLink,
   type RouteMarks,
@@ -15,14 +16,22 @@ import { Monitor } from './monitor.ts';
 import type { Answer, Refusal } from './refusal.ts';
 import { Rtnetlink } from './rtnetlink.ts';
 
-/** The route protocol that marks a route as ours, of those that nobody has registered. */
+/** The protocol that marks a route or a rule as ours, of those that nobody has registered. */
 export const ROUTE_PROTOCOL = 213;
+
+/**
+ * The table of the default route into our interface. Others count from 1 (mwan3), from 256 (pbr), or took
+ * 52 (Tailscale), 253 to 255 (the kernel) and from 51820 on (wg-quick); nobody is known to be here.
+ */
+export const DEFAULT_TABLE = 2680;
 
 export interface NetlinkOptions {
   /** 128 to 254; `ROUTE_PROTOCOL` by default. */
   readonly routeProtocol?: number;
   /** The table of our routes; the main one by default. */
   readonly routeTable?: number;
+  /** The table of the default routes, for `WantedLink.defaultFor`; `DEFAULT_TABLE` by default. */
+  readonly defaultTable?: number;
   /** Notifications that the kernel may hold for us, in bytes of its memory; 4 MB by default. */
   readonly monitorBuffer?: number;
 }
@@ -32,6 +41,7 @@ export function createNetlink(options: NetlinkOptions = {}): PluginDefinition<Li
   const marks: RouteMarks = {
     protocol: options.routeProtocol ?? ROUTE_PROTOCOL,
     table: options.routeTable ?? RouteTable.main,
+    defaultTable: options.defaultTable ?? DEFAULT_TABLE,
   };
   return {
     name: 'netlink',
@@ -78,9 +88,15 @@ class KernelLinks implements Links, LinkKernel {
 
   clear(name: string): void {
     const observed = this.observe(name);
-    if (!observed.ok) return;
-    this.change(planClearing(observed.value, this.#marks));
-    this.changed(observed.value.link.index);
+    if (observed.ok) {
+      this.change(planClearing(observed.value, this.#marks));
+      this.changed(observed.value.link.index);
+      return;
+    }
+    const rules = this.#rtnetlink.readRules();
+    if (!rules.ok) return;
+    this.change(planRuleClearing(rules.value, this.#marks));
+    this.changed(undefined);
   }
 
   monitor(onChange: () => void): () => void {
@@ -95,7 +111,14 @@ class KernelLinks implements Links, LinkKernel {
     if (!addresses.ok) return addresses;
     const routes = this.#rtnetlink.readRoutes({ link: index });
     if (!routes.ok) return routes;
-    const value = { link: link.value, addresses: addresses.value, routes: routes.value };
+    const rules = this.#rtnetlink.readRules();
+    if (!rules.ok) return rules;
+    const value = {
+      link: link.value,
+      addresses: addresses.value,
+      routes: routes.value,
+      rules: rules.value,
+    };
     return { ok: true, value };
   }
 
@@ -103,8 +126,8 @@ class KernelLinks implements Links, LinkKernel {
     return this.#rtnetlink.change(encodeLinkChanges(changes));
   }
 
-  changed(link: number): void {
-    this.#monitor.absorb(link);
+  changed(link: number | undefined): void {
+    this.#monitor.absorb(link, this.#marks.protocol);
   }
 }
 

@@ -10,26 +10,31 @@ import {
 } from '../../core/netlink/rtnetlink/constants.ts';
 import type { Link } from '../../core/netlink/rtnetlink/link.ts';
 import type { Route, RouteKey } from '../../core/netlink/rtnetlink/route.ts';
+import type { Rule, RuleKey } from '../../core/netlink/rtnetlink/rule.ts';
 import {
   planClearing,
+  planRuleClearing,
   type LinkChange,
   type ObservedLink,
   type RouteMarks,
 } from '../../core/netlink/wanted-link.ts';
+import type { RuleChange } from '../../core/netlink/wanted-rules.ts';
 import { links, type Links } from '../../core/plugin/links.ts';
 import type { PluginDefinition } from '../../core/plugin/plugin.ts';
 import { unreachable } from '../../core/sansio/outcome.ts';
 import { applyLink, type LinkKernel } from './apply.ts';
-import { ROUTE_PROTOCOL } from './links.ts';
+import { DEFAULT_TABLE, ROUTE_PROTOCOL } from './links.ts';
+import { MemoryRules } from './memory-rules.ts';
 import { ownRefusal, type Answer, type Refusal } from './refusal.ts';
 
 /**
- * Links, addresses and routes in memory, with the side effects of the kernel that a caller can meet:
+ * Links, addresses, routes and rules in memory, with the side effects of the kernel that a caller can meet:
  * connected routes, routes lost with the link or the last address, IPv6 switched off. Its methods act as
  * another program would.
  */
 export class MemoryKernel {
   readonly #links = new Map<string, MemoryLink>();
+  readonly #rules = new MemoryRules();
   readonly #listeners = new Set<() => void>();
   #lastIndex = 1;
 
@@ -99,17 +104,32 @@ export class MemoryKernel {
     this.#tell();
   }
 
+  addRule(rule: RuleKey): void {
+    this.change({ type: 'add-rule', rule });
+    this.#tell();
+  }
+
+  removeRule(rule: RuleKey): void {
+    this.change({ type: 'remove-rule', rule });
+    this.#tell();
+  }
+
   observe(name: string): ObservedLink | undefined {
     const link = this.#links.get(name);
-    return link === undefined ? undefined : observedOf(link);
+    return link === undefined ? undefined : this.#observed(link);
   }
 
   observeAll(): readonly ObservedLink[] {
-    return Array.from(this.#links.values(), observedOf);
+    return Array.from(this.#links.values(), (link) => this.#observed(link));
+  }
+
+  rules(): readonly Rule[] {
+    return this.#rules.all();
   }
 
   /** Carries out a change without telling the listeners; returns why it cannot. */
   change(change: LinkChange): Refusal | undefined {
+    if ('rule' in change) return this.#rules.change(change);
     const index = linkOf(change);
     const link = Array.from(this.#links.values()).find((candidate) => candidate.index === index);
     if (link === undefined) return ownRefusal('ENODEV', 'no such device');
@@ -158,6 +178,11 @@ export class MemoryKernel {
     return undefined;
   }
 
+  #observed({ index, name, mtu, isUp, addresses, routes }: MemoryLink): ObservedLink {
+    const link = { ...NO_HARDWARE, index, name, mtu, isUp };
+    return { link, addresses, routes, rules: this.rules() };
+  }
+
   #tell(): void {
     for (const listener of Array.from(this.#listeners)) listener();
   }
@@ -165,7 +190,11 @@ export class MemoryKernel {
 
 /** Returns the plugin that configures a kernel in memory. */
 export function createMemoryLinks(kernel: MemoryKernel): PluginDefinition<Links> {
-  const marks: RouteMarks = { protocol: ROUTE_PROTOCOL, table: RouteTable.main };
+  const marks: RouteMarks = {
+    protocol: ROUTE_PROTOCOL,
+    table: RouteTable.main,
+    defaultTable: DEFAULT_TABLE,
+  };
   return {
     name: 'netlink-memory',
     provides: links,
@@ -189,8 +218,11 @@ export function createMemoryLinks(kernel: MemoryKernel): PluginDefinition<Links>
         },
         clear(name) {
           const observed = kernel.observe(name);
-          if (observed === undefined) return;
-          for (const change of planClearing(observed, marks)) kernel.change(change);
+          const plan =
+            observed === undefined
+              ? planRuleClearing(kernel.rules(), marks)
+              : planClearing(observed, marks);
+          for (const change of plan) kernel.change(change);
         },
         monitor(onChange) {
           let isEnded = false;
@@ -246,10 +278,6 @@ const PLAIN_ROUTE = { type: 'unicast', table: RouteTable.main, metric: 0 } as co
 
 /** What IPv6 gives a route that asks for no metric. */
 const IPV6_METRIC = 1024;
-
-function observedOf({ index, name, mtu, isUp, addresses, routes }: MemoryLink): ObservedLink {
-  return { link: { ...NO_HARDWARE, index, name, mtu, isUp }, addresses, routes };
-}
 
 function observe(kernel: MemoryKernel, name: string): Answer<ObservedLink> {
   const value = kernel.observe(name);
@@ -343,7 +371,7 @@ function familyOf({ destination }: Pick<Route, 'destination'>): IpFamily {
   return ipFamily(destination.address);
 }
 
-function linkOf(change: LinkChange): number | undefined {
+function linkOf(change: Exclude<LinkChange, RuleChange>): number | undefined {
   switch (change.type) {
     case 'set-mtu':
     case 'set-up':

@@ -1,7 +1,10 @@
 import { NETLINK_ROUTE } from '../../core/netlink/constants.ts';
 import { readMessages } from '../../core/netlink/message.ts';
 import { RouteGroup } from '../../core/netlink/rtnetlink/constants.ts';
-import { readNotification } from '../../core/netlink/rtnetlink/notification.ts';
+import {
+  readNotification,
+  type RouteNotification,
+} from '../../core/netlink/rtnetlink/notification.ts';
 import type { Clock } from '../../core/plugin/clock.ts';
 import type { Native } from '../../core/plugin/native.ts';
 import type { Log } from '../../core/sansio/log.ts';
@@ -9,7 +12,7 @@ import { MulticastSocket, type MulticastHandler } from './multicast-socket.ts';
 import { Subscribers } from './subscribers.ts';
 
 /**
- * Tells when links, addresses or routes changed, whoever did it. It says that, not what: whoever cares
+ * Tells when links, addresses, routes or rules changed, whoever did it. It says that, not what: whoever cares
  * reads again, so a message that the kernel had to drop costs nothing as long as the loss is noticed.
  */
 export class Monitor {
@@ -39,12 +42,16 @@ export class Monitor {
   }
 
   /**
-   * Takes what is queued out of the socket: what concerns `link` alone is forgotten, the rest is told.
-   * Called after changes of ours and before the link is read again, which shows what the forgotten ones
-   * said.
+   * Takes what is queued out of the socket: what concerns `link` alone, or rules of `ruleProtocol`, is
+   * forgotten, the rest is told. Called after changes of ours and before all that is read again, which
+   * shows what the forgotten ones said.
    */
-  absorb(link: number): void {
-    this.#socket?.drain(this.#handler(link), ABSORBED_AT_ONCE);
+  absorb(link: number | undefined, ruleProtocol: number): void {
+    const handler = this.#handler(
+      (change) =>
+        change.ruleProtocol === ruleProtocol || (link !== undefined && change.link === link),
+    );
+    this.#socket?.drain(handler, ABSORBED_AT_ONCE);
   }
 
   close(): void {
@@ -54,7 +61,7 @@ export class Monitor {
 
   #open(): MulticastSocket | undefined {
     const groups = Object.values(RouteGroup);
-    const handler = this.#handler(undefined);
+    const handler = this.#handler(() => false);
     const bytes = this.#bufferBytes;
     const opened = MulticastSocket.open(this.#native, NETLINK_ROUTE, groups, bytes, handler);
     if (!opened.ok) {
@@ -68,9 +75,9 @@ export class Monitor {
     return opened.value;
   }
 
-  #handler(absorbed: number | undefined): MulticastHandler {
+  #handler(isForgotten: (change: RouteNotification) => boolean): MulticastHandler {
     return {
-      onDatagram: (datagram) => this.#handleDatagram(datagram, absorbed),
+      onDatagram: (datagram) => this.#handleDatagram(datagram, isForgotten),
       onOverrun: () => {
         this.stats.overruns++;
         this.#subscribers.tell();
@@ -78,14 +85,14 @@ export class Monitor {
     };
   }
 
-  #handleDatagram(datagram: Uint8Array, absorbed: number | undefined): void {
+  #handleDatagram(datagram: Uint8Array, isForgotten: (change: RouteNotification) => boolean): void {
     const { messages, isWhole } = readMessages(datagram);
     if (!isWhole) this.stats.malformed++;
     for (const message of messages) {
       const notification = readNotification(message);
       if (notification === undefined) continue;
       this.stats.notifications++;
-      if (absorbed === undefined || notification.link !== absorbed) this.#subscribers.tell();
+      if (!isForgotten(notification)) this.#subscribers.tell();
     }
   }
 }

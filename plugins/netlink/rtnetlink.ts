@@ -18,11 +18,12 @@ import {
   type Route,
   type RouteFilter,
 } from '../../core/netlink/rtnetlink/route.ts';
+import { decodeRule, encodeRulesQuery, type Rule } from '../../core/netlink/rtnetlink/rule.ts';
 import type { Native } from '../../core/plugin/native.ts';
 import { ownRefusal, type Answer, type Refusal } from './refusal.ts';
 import { RequestSocket } from './request-socket.ts';
 
-/** Reads links, addresses and routes of this network namespace, and sends changes. Reading needs no rights. */
+/** Reads links, addresses, routes and rules of this network namespace, and sends changes. Reading needs no rights. */
 export class Rtnetlink {
   readonly #socket: RequestSocket;
 
@@ -74,9 +75,24 @@ export class Rtnetlink {
         matchesRouteFilter(route, query),
       );
       if (read.ok) tables.push(read.value);
-      else if (!meansNoRoutes(read.refusal)) return read;
+      else if (!meansNone(read.refusal)) return read;
     }
     return { ok: true, value: tables.flat() };
+  }
+
+  /** Returns the rules of both families. */
+  readRules(): Answer<readonly Rule[]> {
+    const rules: Rule[] = [];
+    for (const family of [4, 6] as const) {
+      const read = this.#socket.dump(
+        encodeRulesQuery(family),
+        decodeRule,
+        (rule) => rule.family === family,
+      );
+      if (read.ok) rules.push(...read.value);
+      else if (!meansNone(read.refusal)) return read;
+    }
+    return { ok: true, value: rules };
   }
 
   /** Sends changes in order. Returns why the kernel refused each, `undefined` where it did not. */
@@ -89,7 +105,7 @@ export class Rtnetlink {
   }
 }
 
-/** A table that has no routes does not exist; a kernel may come without IPv6. */
-function meansNoRoutes({ code }: Refusal): boolean {
+/** A table that has no routes does not exist; a kernel may come without IPv6 or without rules. */
+function meansNone({ code }: Refusal): boolean {
   return code === 'ENOENT' || code === 'EAFNOSUPPORT' || code === 'EOPNOTSUPP';
 }

@@ -8,11 +8,15 @@ export interface LinksWorld {
   /** The name of an interface that exists and is down. */
   readonly link: string;
   readonly read: () => LinkView | undefined;
+  readonly readRules: () => RulesView;
   /** The acts of another program. */
   readonly addAddress: (address: string) => void;
   readonly removeAddress: (address: string) => void;
   readonly addRoute: (destination: string, protocol: number) => void;
   readonly removeRoute: (destination: string) => void;
+  /** An IPv4 rule, such as `78 iif lan0 lookup 99`. */
+  readonly addRule: (rule: string, protocol: number) => void;
+  readonly removeRule: (rule: string, protocol: number) => void;
   readonly setDown: () => void;
   readonly disableIpv6: () => void;
   readonly removeLink: () => void;
@@ -28,6 +32,14 @@ export interface LinksWorld {
 }
 
 export type AddressState = 'preferred' | 'deprecated' | 'tentative';
+
+/** Sorted. */
+export interface RulesView {
+  /** Each with family and protocol number (`4 78 iif lan0 lookup 99 213`), without the kernel's. */
+  readonly rules: readonly string[];
+  /** Families of the default routes in the table of ours, each with its protocol number: `4 213`. */
+  readonly defaults: readonly string[];
+}
 
 export interface LinkView {
   readonly mtu: number;
@@ -193,6 +205,96 @@ export async function linksContract(t: Test, open: () => Promise<LinksWorld>): P
     });
   }
 
+  await inWorld('leads the default traffic of others in', (t, world, wanted) => {
+    const { links, read, readRules } = world;
+    const leading = { ...wanted, defaultFor: ['lan0', 'guest0'] };
+    t.match(links.apply(leading), { ok: true, failures: [] });
+    t.strictSame(readRules(), {
+      rules: [...rulesOf('4', 'guest0', 'lan0'), ...rulesOf('6', 'guest0', 'lan0')],
+      defaults: ['4 213', '6 213'],
+    });
+    t.strictSame(read(), WANTED_VIEW);
+    t.strictSame(links.apply(leading), { ok: true, value: { changes: 0 }, failures: [] });
+    const fewer = links.apply({ ...wanted, defaultFor: ['lan0'] });
+    t.match(fewer, { ok: true, value: { changes: 4 } });
+    t.strictSame(readRules().rules, [...rulesOf('4', 'lan0'), ...rulesOf('6', 'lan0')]);
+    t.match(links.apply(wanted), { ok: true, value: { changes: 4 + 2 } });
+    t.strictSame(readRules(), { rules: [], defaults: [] });
+  });
+
+  await inWorld('removes the rules of an earlier run and no others', (t, world, wanted) => {
+    const { links, addRule, readRules } = world;
+    addRule('77 iif old0 lookup 99', OURS);
+    addRule('78 iif old0 lookup 99', FOREIGN);
+    t.match(links.apply(wanted), { ok: true, failures: [] });
+    t.strictSame(readRules().rules, ['4 78 iif old0 lookup 99 187']);
+  });
+
+  await inWorld('accepts the rule of another in place of ours', (t, world, wanted) => {
+    const { links, addRule, removeRule, readRules } = world;
+    addRule('32681 iif lan0 lookup 2680', FOREIGN);
+    const leading = { ...wanted, defaultFor: ['lan0'] };
+    t.match(links.apply(leading), { ok: true, failures: [] });
+    t.ok(readRules().rules.includes('4 32681 iif lan0 lookup 2680 187'));
+    t.match(links.apply(leading), { value: { changes: 0 } });
+    removeRule('32681 iif lan0 lookup 2680', FOREIGN);
+    t.match(links.apply(leading), { ok: true, value: { changes: 1 } });
+  });
+
+  await inWorld('clears its rules, also after the interface went', (t, world, wanted) => {
+    const { links, link, addRule, removeLink, readRules } = world;
+    const leading = { ...wanted, defaultFor: ['lan0'] };
+    addRule('78 iif old0 lookup 99', FOREIGN);
+    links.apply(leading);
+    links.clear(link);
+    const left = { rules: ['4 78 iif old0 lookup 99 187'], defaults: [] };
+    t.strictSame(readRules(), left);
+    links.apply(leading);
+    removeLink();
+    links.clear(link);
+    t.strictSame(readRules(), left);
+  });
+
+  await inWorld('leads in only the families that the link has', (t, world, wanted) => {
+    world.disableIpv6();
+    const leading = {
+      ...wanted,
+      addresses: prefixes('100.64.0.1/32'),
+      routes: [],
+      defaultFor: ['lan0'],
+    };
+    t.match(world.links.apply(leading), { ok: true, failures: [] });
+    t.strictSame(world.readRules().defaults, ['4 213']);
+    t.match(world.links.apply(leading), { ok: true, value: { changes: 0 }, failures: [] });
+  });
+
+  await inWorld('names a rule that the kernel does not take', (t, world, wanted) => {
+    const outcome = world.links.apply({ ...wanted, defaultFor: ['lan0', 'a-name-too-long-'] });
+    t.match(outcome, { ok: false, why: 'refused' });
+    t.strictSame(outcome.failures[0], {
+      object: 'IPv4 rule 32680 iif a-name-too-long- lookup 254 suppress_prefixlength 0',
+      code: 'ERANGE',
+      message: 'a-name-too-long- is not the name of an interface',
+    });
+    t.equal(outcome.failures.length, 4);
+    t.strictSame(world.readRules().rules, [...rulesOf('4', 'lan0'), ...rulesOf('6', 'lan0')]);
+  });
+
+  await inWorld('is told and repairs when another removed a rule', async (t, world, wanted) => {
+    const leading = { ...wanted, defaultFor: ['lan0'] };
+    world.links.apply(leading);
+    await world.settle();
+    let told = 0;
+    world.links.monitor(() => {
+      told++;
+      world.links.apply(leading);
+    });
+    world.removeRule('32681 iif lan0 lookup 2680', OURS);
+    await world.settle();
+    t.ok(told > 0, 'was told');
+    t.strictSame(world.readRules().rules, [...rulesOf('4', 'lan0'), ...rulesOf('6', 'lan0')]);
+  });
+
   await inWorld('knows the addresses of other interfaces', (t, world, wanted) => {
     const { links, link } = world;
     links.apply(wanted);
@@ -246,11 +348,12 @@ export async function linksContract(t: Test, open: () => Promise<LinksWorld>): P
     t.match(outcome, { ok: false, why: 'no-link' });
   });
 
-  await inWorld('is not told of its own routes and addresses', async (t, world, wanted) => {
+  await inWorld('is not told of its own routes, addresses and rules', async (t, world, wanted) => {
     world.links.apply({ ...wanted, routes: [], addresses: prefixes('100.64.0.9/32') });
     await world.settle();
     let told = 0;
     world.links.monitor(() => told++);
+    t.match(world.links.apply({ ...wanted, defaultFor: ['lan0'] }), { ok: true });
     t.match(world.links.apply(wanted), { ok: true });
     await world.settle();
     t.equal(told, 0);
@@ -274,12 +377,21 @@ const WANTED_VIEW: LinkView = {
   routes: ['10.10.0.0/16 213', '100.96.0.0/11 213', 'fd00:2::/48 213'],
 };
 
+/** Our rules as `RulesView` has them. */
+function rulesOf(family: string, ...links: readonly string[]): readonly string[] {
+  return [
+    ...links.map((link) => `${family} 32680 iif ${link} lookup 254 suppress_prefixlength 0 213`),
+    ...links.map((link) => `${family} 32681 iif ${link} lookup 2680 213`),
+  ];
+}
+
 function wantedOn({ link }: LinksWorld): WantedLink {
   return {
     name: link,
     mtu: 1408,
     addresses: prefixes('100.64.0.1/32', 'fd00:1::1/128'),
     routes: prefixes('10.10.0.0/16', '100.96.0.0/11', 'fd00:2::/48'),
+    defaultFor: [],
   };
 }
 

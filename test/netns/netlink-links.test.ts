@@ -27,6 +27,21 @@ interface AddressRow {
 interface RouteRow {
   dst: string;
   protocol: string;
+  table?: string;
+}
+
+interface RuleRow {
+  priority: number;
+  iif: string;
+  table: string;
+  suppress_prefixlen?: number;
+  protocol: string;
+}
+
+function formatRow({ priority, iif, table, suppress_prefixlen, protocol }: RuleRow): string {
+  const unless =
+    suppress_prefixlen === undefined ? '' : ` suppress_prefixlength ${suppress_prefixlen}`;
+  return `${priority} iif ${iif} lookup ${table}${unless} ${protocol}`;
 }
 
 function kernelWorld(calls: Parameters<typeof hostOf>[0]): LinksWorld {
@@ -56,6 +71,25 @@ function kernelWorld(calls: Parameters<typeof hostOf>[0]): LinksWorld {
         addresses: addresses.sort(),
         routes: routes.sort(),
       };
+    },
+    readRules() {
+      const rules = (['4', '6'] as const).flatMap((family) =>
+        ipJson<RuleRow>(`-${family}`, 'rule')
+          .filter(({ protocol }) => protocol !== '2')
+          .map((row) => `${family} ${formatRow(row)}`),
+      );
+      const defaults = (['4', '6'] as const).flatMap((family) =>
+        ipJson<RouteRow>(`-${family}`, 'route', 'show', 'table', 'all')
+          .filter(({ dst, table }) => dst === 'default' && table === '2680')
+          .map(({ protocol }) => `${family} ${protocol}`),
+      );
+      return { rules: rules.sort(), defaults };
+    },
+    addRule(rule, protocol) {
+      run('ip', 'rule', 'add', 'pref', ...rule.split(' '), 'proto', String(protocol));
+    },
+    removeRule(rule, protocol) {
+      run('ip', 'rule', 'del', 'pref', ...rule.split(' '), 'proto', String(protocol));
     },
     addAddress: (address) => void run('ip', 'address', 'add', address, 'dev', link),
     removeAddress: (address) => void run('ip', 'address', 'del', address, 'dev', link),
@@ -103,6 +137,8 @@ function kernelWorld(calls: Parameters<typeof hostOf>[0]): LinksWorld {
     settle: turns,
     async close() {
       await plugin.stop();
+      for (const family of ['-4', '-6']) run('ip', family, 'rule', 'flush', 'iif', 'old0');
+      for (const family of ['-4', '-6']) run('ip', family, 'rule', 'flush', 'iif', 'lan0');
       if (exists()) run('ip', 'link', 'del', link);
       for (const name of others) run('ip', 'link', 'del', name);
     },

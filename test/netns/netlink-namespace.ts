@@ -1,4 +1,5 @@
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 import t from 'tap';
 import type { Clock } from '../../core/plugin/clock.ts';
@@ -42,6 +43,41 @@ export function run(program: string, ...args: readonly string[]): string {
 export function ipJson<Row>(...args: readonly string[]): Row[] {
   const text = run('ip', '-j', '-d', '-N', ...args).trim();
   return text === '' ? [] : JSON.parse(text);
+}
+
+/** Another machine at the other end of a link. */
+export interface Machine {
+  /** Arguments of nsenter(1) that lead into it. */
+  readonly enter: readonly string[];
+  stop(): void;
+}
+
+/**
+ * Makes a network namespace at the other end of a link with these addresses (`10.1.0.1/24`), which can be
+ * used at once. It lives as long as a process that sleeps in it, a minute at most.
+ */
+export async function machine(
+  link: string,
+  near: readonly string[],
+  far: readonly string[],
+  ...gateways: readonly string[]
+): Promise<Machine> {
+  const sleeper = spawn('unshare', ['--net', 'sh', '-c', 'echo ready; exec sleep 60'], {
+    stdio: ['ignore', 'pipe', 'ignore'],
+  });
+  await once(sleeper.stdout, 'data');
+  const enter = ['-t', String(sleeper.pid), '-n'];
+  const here = (text: string) => void run('ip', ...text.split(' '));
+  const there = (text: string) => void run('nsenter', ...enter, 'ip', ...text.split(' '));
+  const nodad = (address: string) => (address.includes(':') ? ' nodad' : '');
+  here(`link add ${link} type veth peer name eth0 netns ${sleeper.pid}`);
+  for (const address of near) here(`address add ${address} dev ${link}${nodad(address)}`);
+  here(`link set ${link} up`);
+  there('link set lo up');
+  for (const address of far) there(`address add ${address} dev eth0${nodad(address)}`);
+  there('link set eth0 up');
+  for (const gateway of gateways) there(`route add default via ${gateway}`);
+  return { enter, stop: () => void sleeper.kill() };
 }
 
 export async function loadSystemCalls(): Promise<Native> {

@@ -29,7 +29,7 @@ import {
 import type { WantedTable } from '../../core/netlink/nftables/wanted-ruleset.ts';
 import type { Native } from '../../core/plugin/native.ts';
 import { createConntrack, createRuleset } from '../../plugins/netlink/index.ts';
-import { hostOf, inNamespace, loadSystemCalls, run } from './netlink-namespace.ts';
+import { hostOf, inNamespace, loadSystemCalls, machine } from './netlink-namespace.ts';
 import { address, prefix, range } from './nftables-rules.ts';
 
 /*
@@ -128,8 +128,8 @@ const SERVE = `
 if (await inNamespace(import.meta.url)) await test(await loadSystemCalls());
 
 async function test(calls: Native): Promise<void> {
-  const client = await machine('lan', '10.1.0.1/24', '10.1.0.2/24', '10.1.0.1');
-  const server = await machine('wan', '10.2.0.1/24', '10.2.0.2/24', undefined);
+  const client = await machine('lan', ['10.1.0.1/24'], ['10.1.0.2/24'], '10.1.0.1');
+  const server = await machine('wan', ['10.2.0.1/24'], ['10.2.0.2/24']);
   writeFileSync('/proc/sys/net/ipv4/ip_forward', '1');
   const ask = async (protocol: string, host: string, port: number, bytes = '00') => {
     const node = [process.execPath, '-e', ASK, protocol, host, String(port), bytes];
@@ -199,28 +199,6 @@ async function test(calls: Native): Promise<void> {
   service.kill();
   client.stop();
   server.stop();
-}
-
-/** A network namespace at the other end of a link, which lives as long as a process that sleeps in it. */
-async function machine(link: string, near: string, far: string, gateway: string | undefined) {
-  const sleeper = spawn('unshare', ['--net', 'sh', '-c', 'echo ready; exec sleep 60'], {
-    stdio: ['ignore', 'pipe', 'ignore'],
-  });
-  await once(sleeper.stdout, 'data');
-  const enter = ['-t', String(sleeper.pid), '-n'];
-  const inside = (...words: string[]) => void run('nsenter', ...enter, 'ip', ...words);
-  run(...words(`ip link add ${link} type veth peer name eth0 netns ${sleeper.pid}`));
-  run(...words(`ip address add ${near} dev ${link}`));
-  run(...words(`ip link set ${link} up`));
-  inside('link', 'set', 'lo', 'up');
-  inside('address', 'add', far, 'dev', 'eth0');
-  inside('link', 'set', 'eth0', 'up');
-  if (gateway !== undefined) inside('route', 'add', 'default', 'via', gateway);
-  return { enter, stop: () => void sleeper.kill() };
-}
-
-function words(text: string): [string, ...string[]] {
-  return text.split(' ') as [string, ...string[]];
 }
 
 function resultOf<Value>(outcome: { ok: true; value: Value } | { ok: false; why: string }): Value {

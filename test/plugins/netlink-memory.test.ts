@@ -1,8 +1,12 @@
 import t from 'tap';
+import { ipFamily } from '../../core/net/ip-address.ts';
+import { RouteTable } from '../../core/netlink/rtnetlink/constants.ts';
+import type { RuleKey } from '../../core/netlink/rtnetlink/rule.ts';
+import { formatRule } from '../../core/netlink/wanted-rules.ts';
 import type { Clock } from '../../core/plugin/clock.ts';
 import type { PluginHost } from '../../core/plugin/plugin.ts';
 import { nullLog } from '../../core/sansio/log.ts';
-import { createMemoryLinks, MemoryKernel } from '../../plugins/netlink/index.ts';
+import { createMemoryLinks, DEFAULT_TABLE, MemoryKernel } from '../../plugins/netlink/index.ts';
 import { linksContract, prefixes, type LinksWorld } from '../contract/links.ts';
 
 await linksContract(t, async () => memoryWorld());
@@ -31,11 +35,26 @@ function memoryWorld(): LinksWorld {
         isUp: observed.link.isUp,
         addresses: observed.addresses.map(({ address }) => text(address)).sort(),
         routes: observed.routes
-          .filter(({ protocol }) => protocol !== 2)
+          .filter(({ protocol, table }) => protocol !== 2 && table === RouteTable.main)
           .map(({ destination, protocol }) => `${text(destination)} ${protocol}`)
           .sort(),
       };
     },
+    readRules() {
+      const rules = kernel.rules().filter(({ protocol }) => protocol !== 2);
+      const routes = kernel.observe(link)?.routes ?? [];
+      return {
+        rules: rules
+          .map((rule) => `${rule.family} ${formatRule(rule).slice(10)} ${rule.protocol}`)
+          .sort(),
+        defaults: routes
+          .filter(({ table }) => table === DEFAULT_TABLE)
+          .map(({ destination, protocol }) => `${ipFamily(destination.address)} ${protocol}`)
+          .sort(),
+      };
+    },
+    addRule: (rule, protocol) => kernel.addRule(ruleOf(rule, protocol)),
+    removeRule: (rule, protocol) => kernel.removeRule(ruleOf(rule, protocol)),
     addAddress: (address) => kernel.addAddress(link, one(address)),
     removeAddress: (address) => kernel.removeAddress(link, one(address)),
     addRoute: (destination, protocol) => kernel.addRoute(link, one(destination), protocol),
@@ -61,6 +80,19 @@ function memoryWorld(): LinksWorld {
     setLinkDown: (name) => kernel.setDown(name),
     settle,
     close: () => plugin.stop(),
+  };
+}
+
+/** Reads `78 iif lan0 lookup 99`. */
+function ruleOf(text: string, protocol: number): RuleKey {
+  const [priority, , inputLink, , table] = text.split(' ');
+  return {
+    family: 4,
+    priority: Number(priority),
+    inputLink,
+    table: Number(table),
+    suppressPrefixLength: undefined,
+    protocol,
   };
 }
 

@@ -1,4 +1,4 @@
-/** Numbers of rtnetlink (linux/rtnetlink.h, if_link.h, if_addr.h), the same on every architecture. */
+/** Numbers of rtnetlink (linux/rtnetlink.h, if_link.h, if_addr.h, fib_rules.h), the same on every architecture. */
 
 export const RouteMessage = {
   newLink: 16,
@@ -10,6 +10,9 @@ export const RouteMessage = {
   newRoute: 24,
   removeRoute: 25,
   getRoute: 26,
+  newRule: 32,
+  removeRule: 33,
+  getRule: 34,
 } as const;
 
 /** Multicast groups, as NETLINK_ADD_MEMBERSHIP takes them. */
@@ -17,18 +20,21 @@ export const RouteGroup = {
   link: 1,
   ipv4Address: 5,
   ipv4Route: 7,
+  ipv4Rule: 8,
   ipv6Address: 9,
   ipv6Route: 11,
+  ipv6Rule: 19,
 } as const;
 
 export const AF_UNSPEC = 0;
 export const AF_INET = 2;
 export const AF_INET6 = 10;
 
-/** Bytes of struct ifinfomsg, ifaddrmsg, rtmsg and rtnexthop. */
+/** Bytes of struct ifinfomsg, ifaddrmsg, rtmsg, fib_rule_hdr and rtnexthop. */
 export const LINK_HEADER = 16;
 export const ADDRESS_HEADER = 8;
 export const ROUTE_HEADER = 12;
+export const RULE_HEADER = 12;
 export const NEXT_HOP_HEADER = 8;
 
 export const LinkAttribute = {
@@ -79,6 +85,22 @@ export const RouteAttribute = {
   table: 15,
   via: 18,
 } as const;
+
+/** FRA_*. */
+export const RuleAttribute = {
+  inputLink: 3,
+  priority: 6,
+  suppressPrefixLength: 14,
+  table: 15,
+  padding: 18,
+  protocol: 21,
+} as const;
+
+/** FR_ACT_TO_TBL: look the destination up in a table. */
+export const RULE_LOOKUP = 1;
+
+/** FIB_RULE_INVERT: the rule is for what its selectors do not match. */
+export const RULE_INVERTED = 2;
 
 /** RTM_F_CLONED: a cache entry, not configuration. */
 export const ROUTE_CLONED = 0x200;

@@ -4,16 +4,19 @@ import type { NetlinkMessage } from '../message.ts';
 import { decodeAddress } from './address.ts';
 import { AF_UNSPEC, LINK_HEADER, LinkAttribute, RouteMessage } from './constants.ts';
 import { decodeRoute } from './route.ts';
+import { decodeRule } from './rule.ts';
 
-/** Something about links, addresses or routes changed. */
+/** Something about links, addresses, routes or rules changed. */
 export interface RouteNotification {
   /** The interface concerned, where it is exactly one. */
   readonly link: number | undefined;
+  /** Of a rule: who made it. */
+  readonly ruleProtocol?: number;
 }
 
 /**
- * Reads a multicast message of the link, address and route groups. Returns `undefined` for what is no
- * change of the three: bridge port states, wireless scans (each sends an RTM_NEWLINK) and route caches.
+ * Reads a multicast message of the link, address, route and rule groups. Returns `undefined` for what is
+ * no change of the four: bridge port states, wireless scans (each sends an RTM_NEWLINK) and route caches.
  */
 export function readNotification(message: NetlinkMessage): RouteNotification | undefined {
   switch (message.type) {
@@ -29,6 +32,11 @@ export function readNotification(message: NetlinkMessage): RouteNotification | u
       if (route === undefined) return { link: undefined };
       if (route.isCloned) return undefined;
       return { link: route.nextHops.length === 1 ? route.nextHops[0]?.link : undefined };
+    }
+    case RouteMessage.newRule:
+    case RouteMessage.removeRule: {
+      const rule = decodeRule(message);
+      return rule && { link: undefined, ruleProtocol: rule.protocol };
     }
     default:
       return undefined;

@@ -5,6 +5,7 @@ import type { LinkAddress } from '../../../core/netlink/rtnetlink/address.ts';
 import { readMessages } from '../../../core/netlink/message.ts';
 import { decodeAddress } from '../../../core/netlink/rtnetlink/address.ts';
 import { decodeRoute, type Route } from '../../../core/netlink/rtnetlink/route.ts';
+import { decodeRule, type Rule } from '../../../core/netlink/rtnetlink/rule.ts';
 import {
   changedObject,
   encodeLinkChanges,
@@ -13,9 +14,18 @@ import {
   type LinkChange,
   type ObservedLink,
 } from '../../../core/netlink/wanted-link.ts';
+import { planRules } from '../../../core/netlink/wanted-rules.ts';
+import type { WantedLink } from '../../../core/plugin/links.ts';
 
-const MARKS = { protocol: 186, table: 254 };
+const MARKS = { protocol: 186, table: 254, defaultTable: 2680 };
 const INDEX = 6;
+const NOTHING: WantedLink = {
+  name: 'culvert0',
+  mtu: 1408,
+  addresses: [],
+  routes: [],
+  defaultFor: [],
+};
 
 await t.test('plans nothing where all is as wanted', async (t) => {
   const observed = seen(['10.1.0.1/24', 'fe80::1/64'], ['10.10.0.0/16']);
@@ -73,7 +83,7 @@ await t.test('asks once for what is wanted twice, host bits or not', async (t) =
 await t.test('keeps one of two routes of ours', async (t) => {
   const twice = [route('10.10.0.0/16'), { ...route('10.10.0.0/16'), metric: 7 }];
   const changes = planLink(
-    { name: 'x', mtu: 1408, addresses: [], routes: [prefix('10.10.0.0/16')] },
+    { ...NOTHING, routes: [prefix('10.10.0.0/16')] },
     { ...seen([], []), routes: twice },
     MARKS,
   );
@@ -115,9 +125,9 @@ await t.test('clears routes before addresses and keeps what the kernel makes', a
 
 await t.test('asks for exactly what it says', async (t) => {
   const [addAddress, addRoute] = planLink(
-    { name: 'x', mtu: 1408, addresses: [prefix('fd00::1/64')], routes: [prefix('10.10.0.0/16')] },
+    { ...NOTHING, addresses: [prefix('fd00::1/64')], routes: [prefix('10.10.0.0/16')] },
     seen([], []),
-    { protocol: 190, table: 2680 },
+    { protocol: 190, table: 2700, defaultTable: 2680 },
   );
   const [first, second] = encodeLinkChanges([addAddress!, addRoute!]).map(
     (request) => readMessages(request).messages[0],
@@ -125,11 +135,68 @@ await t.test('asks for exactly what it says', async (t) => {
   t.match(decodeAddress(first!), { link: INDEX, address: { address: 'fd00::1', length: 64 } });
   t.match(decodeRoute(second!), {
     destination: { address: '10.10.0.0', length: 16 },
-    table: 2680,
+    table: 2700,
     protocol: 190,
     type: 'unicast',
     nextHops: [{ link: INDEX, gateway: undefined }],
   });
+});
+
+await t.test('leads default traffic by a route of its own table, then by two rules', async (t) => {
+  const wanted = { ...NOTHING, defaultFor: ['br-lan'] };
+  t.strictSame(planLink(wanted, seen([], []), MARKS).map(describe), [
+    'add-route route 0.0.0.0/0 of table 2680',
+    'add-route route ::/0 of table 2680',
+    'add-rule IPv4 rule 32680 iif br-lan lookup 254 suppress_prefixlength 0',
+    'add-rule IPv4 rule 32681 iif br-lan lookup 2680',
+    'add-rule IPv6 rule 32680 iif br-lan lookup 254 suppress_prefixlength 0',
+    'add-rule IPv6 rule 32681 iif br-lan lookup 2680',
+  ]);
+});
+
+await t.test(
+  'keeps the rules that are there, and removes ours that say anything else',
+  async (t) => {
+    const rules = rulesFor('br-lan');
+    const observed = { ...seen([], []), rules };
+    const wanted = { ...NOTHING, defaultFor: ['br-lan'] };
+    const changes = (with_: readonly Rule[]) =>
+      planRules(wanted, [...rules, ...with_], MARKS).map(describe);
+    t.strictSame(changes([]), []);
+    const [first] = rules;
+    t.strictSame(changes([{ ...first!, isPlain: false }]), [
+      'remove-rule IPv4 rule 32680 iif br-lan lookup 254 suppress_prefixlength 0',
+    ]);
+    t.strictSame(changes([{ ...first!, priority: 7 }]), [
+      'remove-rule IPv4 rule 7 iif br-lan lookup 254 suppress_prefixlength 0',
+    ]);
+    t.strictSame(changes([first!]).length, 1, 'one of two is enough');
+    t.strictSame(changes([{ ...first!, priority: 7, protocol: 4 }]), [], 'of others none');
+    t.strictSame(planClearing(observed, MARKS).map(describe), [
+      'remove-rule IPv6 rule 32681 iif br-lan lookup 2680',
+      'remove-rule IPv6 rule 32680 iif br-lan lookup 254 suppress_prefixlength 0',
+      'remove-rule IPv4 rule 32681 iif br-lan lookup 2680',
+      'remove-rule IPv4 rule 32680 iif br-lan lookup 254 suppress_prefixlength 0',
+    ]);
+  },
+);
+
+await t.test('accepts an equal rule of another program in place of ours', async (t) => {
+  const foreign = rulesFor('br-lan').map((rule) => ({ ...rule, protocol: 4 }));
+  t.strictSame(planRules({ ...NOTHING, defaultFor: ['br-lan'] }, foreign, MARKS), []);
+  t.strictSame(planRules(NOTHING, foreign, MARKS), []);
+});
+
+await t.test('leads neither itself nor what this machine sends into the link', async (t) => {
+  t.strictSame(planRules({ ...NOTHING, defaultFor: ['culvert0', 'lo'] }, [], MARKS), []);
+});
+
+await t.test('asks for the rules that it says', async (t) => {
+  const rules = rulesFor('br-lan');
+  const decoded = encodeLinkChanges(rules.map((rule) => ({ type: 'add-rule', rule }))).map(
+    (request) => decodeRule(readMessages(request).messages[0]!),
+  );
+  t.strictSame(decoded, rules);
 });
 
 await t.test('plans ten thousand changes in no time worth naming', async (t) => {
@@ -145,13 +212,16 @@ function plan(
   routes: readonly string[],
   observed: ObservedLink,
 ): readonly string[] {
-  const wanted = {
-    name: 'culvert0',
-    mtu: 1408,
-    addresses: addresses.map(prefix),
-    routes: routes.map(prefix),
-  };
+  const wanted = { ...NOTHING, addresses: addresses.map(prefix), routes: routes.map(prefix) };
   return planLink(wanted, observed, MARKS).map(describe);
+}
+
+/** The rules as the kernel would have them. */
+function rulesFor(...defaultFor: readonly string[]): readonly Rule[] {
+  return planRules({ ...NOTHING, defaultFor }, [], MARKS).map(({ rule }) => ({
+    ...rule,
+    isPlain: true,
+  }));
 }
 
 function describe(change: LinkChange): string {
@@ -175,6 +245,7 @@ function seen(addresses: readonly string[], routes: readonly string[]): Observed
     },
     addresses: addresses.map(address),
     routes: routes.map(route),
+    rules: [],
   };
 }
 
