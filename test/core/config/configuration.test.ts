@@ -5,12 +5,12 @@ import {
   parseBootstrap,
   type LocalInterface,
 } from '../../../core/config/bootstrap.ts';
-import { parseConfiguration, type Configuration } from '../../../core/config/configuration.ts';
+import { parseConfiguration } from '../../../core/config/configuration.ts';
 import { diffConfiguration } from '../../../core/config/diff.ts';
 import { formatEndpoint, parseEndpoint } from '../../../core/config/endpoint.ts';
 import { formatConfigurationError } from '../../../core/config/error.ts';
 import { formatIpPrefix } from '../../../core/net/ip-prefix.ts';
-import { encodeBase64 } from '../../../core/sansio/base64.ts';
+import { errorsOf, key, minimal, parsed } from './document.ts';
 
 await t.test('a document says only what differs from the defaults', async (t) => {
   const configuration = parsed(minimal());
@@ -322,29 +322,6 @@ await t.test('a device has its own name of the interface and port where it says 
   t.equal(onThisDevice(configuration, { name: 'tun7' }).peers, configuration.peers);
 });
 
-function minimal() {
-  return {
-    schema: 1,
-    interface: { addresses: ['100.64.0.1/24'] },
-    peers: [{ id: 'b', publicKey: key(1), allowedIps: ['10.2.0.0/16'] }],
-  };
-}
-
 function peer(id: string, seed: number) {
   return { id, publicKey: key(seed), allowedIps: [`10.${seed}.0.0/24`] };
-}
-
-function key(fill: number): string {
-  return encodeBase64(new Uint8Array(32).fill(fill));
-}
-
-function parsed(document: unknown): Configuration {
-  const result = parseConfiguration(document);
-  if (!result.ok) throw new Error(result.errors.map(formatConfigurationError).join('\n'));
-  return result.value;
-}
-
-function errorsOf(document: unknown): string[] {
-  const result = parseConfiguration(document);
-  return result.ok ? [] : result.errors.map(formatConfigurationError);
 }
