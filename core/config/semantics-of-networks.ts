@@ -36,11 +36,14 @@ export function checkPrefixMaps({ prefixMaps }: NatConfiguration): readonly Conf
   });
 }
 
-/** Proxies must be nothing else's addresses. Where no names are used, there are none. */
+/**
+ * Proxies must be nothing else's addresses; what has all addresses, as a default route, leaves them to us.
+ * Where no names are used there are none.
+ */
 export function checkProxies(configuration: Configuration): readonly ConfigurationError[] {
   const { dns, resources } = configuration;
   if (dns.mode === 'off' && !resources.some(({ type }) => type === 'dns')) return [];
-  const taken = [...networksOf(configuration)];
+  const taken = [...networksOf(configuration)].filter(({ network }) => network.length > 0);
   return (['ipv4', 'ipv6'] as const).flatMap((family) => {
     const error = clash(located(dns.proxies[family], `dns.proxies.${family}`), taken);
     if (error === undefined) return [];
@@ -72,7 +75,7 @@ const CANDIDATES = [
 const OTHER_IPV6_RANGE =
   'take a /64 of a random unique local network (RFC 4193), the same at both ends';
 
-/** All networks that a document gives a place, the default route of a peer excepted. */
+/** All networks that a document gives a place. */
 function* networksOf(configuration: Configuration): Iterable<Located> {
   const { interface: own, peers, resources, nat } = configuration;
   for (const [i, address] of own.addresses.entries()) {
@@ -80,7 +83,7 @@ function* networksOf(configuration: Configuration): Iterable<Located> {
   }
   for (const [i, { allowedIps }] of peers.entries()) {
     for (const [j, network] of allowedIps.entries()) {
-      if (network.length > 0) yield located(network, `peers[${i}].allowedIps[${j}]`);
+      yield located(network, `peers[${i}].allowedIps[${j}]`);
     }
   }
   for (const [i, resource] of resources.entries()) yield* targetsOf(resource, `resources[${i}]`);

@@ -121,6 +121,8 @@ await t.test(
     ]);
     const peers = [{ ...minimal().peers[0], allowedIps: ['0.0.0.0/0', '::/0', '10.96.7.0/24'] }];
     t.same(errorsWith({ ...names, peers }), [], 'a default route has the addresses that are left');
+    const everything = { id: 'all', type: 'cidr', prefixes: ['0.0.0.0/0', '::/0'] };
+    t.same(errorsWith({ resources: [crm, everything] }), [], 'and so has such a resource');
     t.same(errorsWith({ ...names, peers, interface: wide }), [
       `dns.proxies.ipv4: overlaps interface.addresses[0]: ${take('10.160.0.0/12')}`,
     ]);
