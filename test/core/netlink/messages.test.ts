@@ -13,6 +13,11 @@ import { decodeAddress } from '../../../core/netlink/rtnetlink/address.ts';
 import { NEXT_HOP_HEADER, RouteMessage } from '../../../core/netlink/rtnetlink/constants.ts';
 import { decodeLink } from '../../../core/netlink/rtnetlink/link.ts';
 import { readNotification } from '../../../core/netlink/rtnetlink/notification.ts';
+import {
+  decodeRule,
+  encodeRuleAddition,
+  encodeRuleRemoval,
+} from '../../../core/netlink/rtnetlink/rule.ts';
 import { decodeRoute, MOST_NEXT_HOPS } from '../../../core/netlink/rtnetlink/route.ts';
 import { Transaction } from '../../../core/netlink/transaction.ts';
 import { decodeHex } from '../../../core/sansio/hex.ts';
@@ -212,6 +217,66 @@ await t.test('tells which interface a change concerns', { skip: elsewhere }, asy
   t.strictSame(readNotification(message(IPV4_ADDRESS)), { link: 3 });
   t.strictSame(readNotification(message(IPV6_ROUTE)), { link: 3 });
   t.strictSame(readNotification(message(MULTIPATH)), { link: undefined }, 'two interfaces');
+});
+
+await t.test('tells who made the rule that changed', async (t) => {
+  const rule = {
+    family: 6,
+    priority: 7,
+    inputLink: 'br-lan',
+    table: 99,
+    suppressPrefixLength: 0,
+    protocol: 213,
+  } as const;
+  const [added] = readMessages(encodeRuleAddition(rule)).messages;
+  const [removed] = readMessages(encodeRuleRemoval(rule)).messages;
+  t.strictSame(decodeRule(added!), { ...rule, isPlain: true });
+  t.strictSame(readNotification(added!), { link: undefined, ruleProtocol: 213 });
+  t.strictSame(readNotification(removed!), { link: undefined, ruleProtocol: 213 });
+  t.equal(
+    readNotification({ ...BARE, type: RouteMessage.newRule, body: new Uint8Array(11) }),
+    undefined,
+  );
+});
+
+await t.test('sees in a rule when it says more than its key', async (t) => {
+  const rule = (fill: (header: DataView) => void) =>
+    decodeRule({
+      body: body(12, (header) => {
+        header.setUint8(0, 2);
+        header.setUint8(7, 1);
+        fill(header);
+      }),
+    });
+  t.match(
+    rule(() => undefined),
+    { family: 4, table: 0, priority: 0, isPlain: true },
+  );
+  t.match(
+    rule((header) => header.setUint8(2, 24)),
+    { isPlain: false },
+    'a source',
+  );
+  t.match(
+    rule((header) => header.setUint8(3, 4)),
+    { isPlain: false },
+    'a type of service',
+  );
+  t.match(
+    rule((header) => header.setUint8(7, 7)),
+    { isPlain: false },
+    'unreachable',
+  );
+  const inverted = (header: DataView) => header.setUint32(8, 2, HOST_IS_LITTLE_ENDIAN);
+  t.match(rule(inverted), { isPlain: false }, 'not');
+  const writer = new MessageWriter();
+  writer.fixed(12).setUint16(0, 2, true);
+  t.match(decodeRule({ body: writer.u32(10, 1).take() }), { isPlain: false }, 'a mark');
+  t.equal(
+    rule((header) => header.setUint8(0, 128)),
+    undefined,
+    'of multicast routing',
+  );
 });
 
 await t.test('is not told of bridge ports, wireless scans and caches', async (t) => {
