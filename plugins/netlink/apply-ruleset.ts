@@ -52,7 +52,8 @@ export class RulesetState {
   readonly #kernel: RulesetKernel;
   readonly #onForeignChange: () => void;
   readonly #scratch = new MessageWriter();
-  readonly #known = new Map<string, ObservedTable>();
+  /** `undefined` for a table that is known to be absent. */
+  readonly #known = new Map<string, ObservedTable | undefined>();
   #generation: number | undefined;
 
   constructor(kernel: RulesetKernel, onForeignChange: () => void) {
@@ -75,7 +76,10 @@ export class RulesetState {
       if (result.type === 'refused') return refused(result.refused);
       if (result.type === 'failed') return notDone(result.refusal);
       if (result.type === 'committed') {
-        for (const table of tables) this.#known.set(nameOf(table), observedAfter(table));
+        for (const table of tables) {
+          const isAbsent = table.isAbsent === true;
+          this.#known.set(nameOf(table), isAbsent ? undefined : observedAfter(table));
+        }
         return { ...ok({ changes: plan.length }), failures: [] };
       }
     }
@@ -110,9 +114,10 @@ export class RulesetState {
   }
 
   #observe(wanted: PreparedTable): Answer<ObservedTable | undefined> {
-    const known = this.#known.get(nameOf(wanted));
-    const observed: Answer<ObservedTable | undefined> =
-      known === undefined ? this.#kernel.observe(wanted) : { ok: true, value: known };
+    const name = nameOf(wanted);
+    const observed: Answer<ObservedTable | undefined> = this.#known.has(name)
+      ? { ok: true, value: this.#known.get(name) }
+      : this.#kernel.observe(wanted);
     if (!observed.ok || observed.value === undefined) return observed;
 
     const sets: ObservedSet[] = [];

@@ -109,6 +109,22 @@ export async function rulesetContract(t: Test, open: () => Promise<RulesetWorld>
     t.strictSame(read(TABLE), { chains: { common: 0 }, sets: {} });
   });
 
+  await inWorld('removes a table that is to be absent, and no other', (t, world) => {
+    const { ruleset, read } = world;
+    world.addTable(OTHER);
+    const absent: WantedTable = { ...TABLE, isAbsent: true, chains: [] };
+    t.match(ruleset.apply([absent]), { ok: true, value: { changes: 0 } });
+    ruleset.apply([WANTED]);
+    t.match(ruleset.apply([absent]), { ok: true, value: { changes: 1 }, failures: [] });
+    t.equal(read(TABLE), undefined);
+    t.match(ruleset.apply([absent]), { ok: true, value: { changes: 0 } });
+    world.addTable(TABLE);
+    t.match(ruleset.apply([absent]), { ok: true, value: { changes: 1 } }, 'though another made it');
+    t.strictSame(read(OTHER), { chains: {}, sets: {} });
+    t.match(ruleset.apply([WANTED]), { ok: true, failures: [] });
+    t.strictSame(read(TABLE), VIEW);
+  });
+
   await inWorld('replaces a table whose chain moves to another hook', (t, { ruleset, read }) => {
     ruleset.apply([WANTED]);
     const [common, forwarded] = WANTED.chains;

@@ -119,6 +119,9 @@ export function planTable(
   wanted: PreparedTable,
   observed: ObservedTable | undefined,
 ): readonly RulesetChange[] {
+  if (wanted.isAbsent === true) {
+    return observed === undefined ? [] : [{ type: 'remove-table', table: wanted }];
+  }
   if (observed === undefined) return creation(wanted);
   if (!isChangeable(wanted, observed)) {
     return [{ type: 'remove-table', table: wanted }, ...creation(wanted)];

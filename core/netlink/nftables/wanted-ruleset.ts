@@ -12,6 +12,8 @@ import type { TableDefinition } from './table.ts';
 export type WantedRuleset = readonly WantedTable[];
 
 export interface WantedTable extends TableDefinition {
+  /** There is to be no such table; whatever else is said of it does not count. */
+  readonly isAbsent?: boolean | undefined;
   readonly objects?: readonly ObjectDefinition[] | undefined;
   readonly sets?: readonly WantedSet[] | undefined;
   readonly chains: readonly WantedChain[];
