@@ -117,13 +117,15 @@ export class HttpCarrier implements Carrier {
       if (length > LONGEST_MESSAGE || this.#buffered > MOST_BUFFERED) refuse('too long');
       else chunks.push(chunk);
     });
-    request.on('error', (error) => this.#onBroken(codeOf(error), refuse));
+    let problem = 'closed by the server';
+    request.on('error', (error) => (problem = codeOf(error)));
     request.once('close', () => {
       clearTimeout(patience);
       if (isDone || this.#isOver) return;
       // A stream that is reset may end like one that is complete.
       const isWhole = request.readableEnded && request.rstCode === constants.NGHTTP2_NO_ERROR;
-      if (!isWhole) return this.#onBroken('closed by the server', refuse);
+      // A server that ends the session may end its streams first.
+      if (!isWhole) return void setImmediate(() => this.#onBroken(problem, refuse));
       if (length < HEADER_LENGTH) return refuse('not DNS');
       finish();
       const message = Uint8Array.from(Buffer.concat(chunks, length));
