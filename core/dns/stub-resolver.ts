@@ -81,7 +81,7 @@ const RESOURCE_TTL = 1;
 const APPLICATION_DNS_TTL = 60;
 
 /** Mozilla's canary domain: NXDOMAIN keeps Firefox from choosing a resolver by itself. */
-const APPLICATION_DNS = 'use-application-dns.net' as DomainName;
+export const APPLICATION_DNS = 'use-application-dns.net' as DomainName;
 
 export class StubResolver<Resource extends DnsResource> {
   readonly #resources: PatternTable<Resource>;
