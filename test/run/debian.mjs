@@ -34,6 +34,7 @@ const needed = [
     use: 'interoperability: WebSocket',
   },
   { debian: 'dnsmasq-base', proof: 'dnsmasq', use: 'the resolver that routers run' },
+  { debian: 'unbound', proof: 'unbound', use: 'a real DNS server over TLS and HTTPS' },
   { debian: 'bind9-dnsutils', proof: 'dig', use: 'an independent DNS client' },
   { debian: 'knot-dnsutils', proof: 'kdig', use: 'another one, that pipelines over TCP' },
   { debian: 'tcpdump', proof: 'tcpdump', use: 'shows what is on the wire' },
