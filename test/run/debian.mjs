@@ -83,7 +83,7 @@ export function install(packages) {
       for (const name of names) apt('install', '-qy', '--no-install-recommends', name);
     }
   });
-  for (const service of existsSync('/run/systemd/system') ? ['mosquitto', 'coturn'] : []) {
+  for (const service of existsSync('/run/systemd/system') ? ['mosquitto', 'coturn', 'unbound'] : []) {
     if (packages.some(({ debian }) => debian === service)) {
       spawnSync('systemctl', ['disable', '--now', service], { stdio: 'ignore' });
     }
