@@ -46,6 +46,9 @@ const LISTED = [
   'udp dport 53 redirect to :5353',
 ];
 
+/** Of a changed element; an even number. */
+const SAMPLES = 64;
+
 const OWNER = new URL('netlink-owner.ts', import.meta.url).pathname;
 
 if (await inNamespace(import.meta.url)) await test(await loadSystemCalls());
@@ -150,17 +153,18 @@ async function test(calls: Native): Promise<void> {
     t.match(plugin.api.apply([mapTable(elements)]), { ok: true });
     const all = performance.now() - before;
 
-    for (const i of [5, 6, 7]) {
-      const warm = elements.slice();
-      warm[i] = { ...warm[i]!, value: address('192.0.2.1') };
-      plugin.api.apply([mapTable(warm)]);
+    let changed = elements.slice();
+    const took: number[] = [];
+    for (let i = 0; i < SAMPLES; i++) {
+      changed = changed.slice();
+      changed[10_000 + i] = { ...changed[10_000 + i]!, value: address('192.0.2.1') };
+      const start = performance.now();
+      const result = plugin.api.apply([mapTable(changed)]);
+      took.push(performance.now() - start);
+      t.match(result, { ok: true, value: { changes: 2 } }, 'two lists of elements');
     }
-    const changed = elements.slice();
-    changed[10_000] = { ...changed[10_000]!, value: address('192.0.2.1') };
-    const start = performance.now();
-    const result = plugin.api.apply([mapTable(changed)]);
-    const one = performance.now() - start;
-    t.match(result, { ok: true, value: { changes: 2 } }, 'two lists of elements');
+    // The first ones wait for the compiler of Node.js.
+    const one = took.sort((a, b) => a - b)[SAMPLES / 2] ?? 0;
     const again = performance.now();
     t.match(plugin.api.apply([mapTable(changed)]), { ok: true, value: { changes: 0 } });
     const none = performance.now() - again;
@@ -175,7 +179,7 @@ async function test(calls: Native): Promise<void> {
     const nft = performance.now() - spawned;
     t.comment(
       `20,000 elements: ${all.toFixed(1)} ms (nft -f: ${nft.toFixed(1)} ms), ` +
-        `one changed: ${one.toFixed(2)} ms, none: ${none.toFixed(2)} ms`,
+        `one changed: ${one.toFixed(2)} ms (median), none: ${none.toFixed(2)} ms`,
     );
     const restarted = open(calls);
     const fresh = performance.now();
