@@ -7,6 +7,7 @@ import type { Command } from '../core/engine/command.ts';
 import { Engine } from '../core/engine/engine.ts';
 import type { Event } from '../core/engine/event.ts';
 import { KEPT_CANDIDATES, readKeptCandidates } from '../core/engine/kept-candidates.ts';
+import { KEPT_PROXIES, readKeptProxies } from '../core/engine/kept-proxies.ts';
 import type { Input } from '../core/engine/input.ts';
 import type { Status } from '../core/engine/status.ts';
 import type { UapiRefusal } from '../core/engine/uapi-configuration.ts';
@@ -14,6 +15,9 @@ import type { Transmit } from '../core/engine/userspace-plane.ts';
 import { controlChannel } from '../core/plugin/control-channel.ts';
 import type { Clock } from '../core/plugin/clock.ts';
 import { datagrams } from '../core/plugin/datagrams.ts';
+import { dnsInterception } from '../core/plugin/dns-interception.ts';
+import { dnsListener } from '../core/plugin/dns-listener.ts';
+import { dnsUpstreams } from '../core/plugin/dns-upstreams.ts';
 import { Driver } from '../core/plugin/driver.ts';
 import { files, type Files } from '../core/plugin/files.ts';
 import { FlightRecorder } from '../core/plugin/flight-recorder.ts';
@@ -21,6 +25,8 @@ import { Plugins } from '../core/plugin/host.ts';
 import { links } from '../core/plugin/links.ts';
 import { native } from '../core/plugin/native.ts';
 import { packetDevice } from '../core/plugin/packet-device.ts';
+import { ruleset } from '../core/plugin/ruleset.ts';
+import { systemNames } from '../core/plugin/system-names.ts';
 import { streams } from '../core/plugin/streams.ts';
 import type { Log, Severity } from '../core/sansio/log.ts';
 import type { UapiSet } from '../core/wireguard/uapi.ts';
@@ -30,13 +36,17 @@ import { createTunDataplane } from '../plugins/dataplane-tun/index.ts';
 import { createMqttControlChannel } from '../plugins/fleet-mqtt/index.ts';
 import { createLocalApi, createUapiSocket, type LocalServer } from '../plugins/local-api/index.ts';
 import { createLog, type LogSink } from '../plugins/log/index.ts';
-import { createNetlink } from '../plugins/netlink/index.ts';
+import { createDnsInterception } from '../plugins/dns-intercept/index.ts';
+import { createDnsListener } from '../plugins/dns-listener/index.ts';
+import { createDnsUpstreams } from '../plugins/dns-upstream/index.ts';
+import { createConntrack, createNetlink, createRuleset } from '../plugins/netlink/index.ts';
 import {
   createFiles,
   createNative,
   createNodeClock,
   nodeRandom,
 } from '../plugins/platform-node/index.ts';
+import { createSystemNames } from '../plugins/system-names/index.ts';
 import { createStreamTransport } from '../plugins/transport-stream/index.ts';
 import { createUdpTransport } from '../plugins/transport-udp/index.ts';
 import { readPem } from './configuration-file.ts';
@@ -99,6 +109,12 @@ export async function runDaemon(options: DaemonOptions): Promise<void> {
       createUdpTransport(),
       createStreamTransport(),
       createNetlink(),
+      createRuleset(),
+      createConntrack(),
+      createDnsListener(),
+      createDnsUpstreams(),
+      createDnsInterception(),
+      createSystemNames(),
       ...(mode.type === 'fleet' ? [createMqttControlChannel()] : []),
     ]);
     await new Daemon(options, { sink, clock, plugins, configuration }).run();
@@ -175,9 +191,8 @@ class Daemon {
         cipher,
         fleet,
         software: `culvert ${version}`,
-        keptCandidates: readKeptCandidates(
-          readStateFile(store, KEPT_CANDIDATES) ?? new Uint8Array(0),
-        ),
+        keptCandidates: readKeptCandidates(keptIn(store, KEPT_CANDIDATES)),
+        keptProxies: readKeptProxies(keptIn(store, KEPT_PROXIES)),
         log,
       },
       clock.now(),
@@ -406,13 +421,21 @@ function filesOf(plugins: Plugins): Files {
   return store;
 }
 
+/** Nothing where it cannot be read: it is only a start. */
+function keptIn(store: Files, name: string): Uint8Array {
+  return readStateFile(store, name) ?? new Uint8Array(0);
+}
+
 function reachOf(plugins: Plugins, store: Files, { signingKey }: Identity): Reach {
   const [native] = plugins.skipped;
   const device = plugins.find(packetDevice);
   const sockets = plugins.find(datagrams);
   const connected = plugins.find(streams);
   const network = plugins.find(links);
-  if (!device || !sockets || !connected || !network) {
+  const listener = plugins.find(dnsListener);
+  const upstreams = plugins.find(dnsUpstreams);
+  const names = plugins.find(systemNames);
+  if (!device || !sockets || !connected || !network || !listener || !upstreams || !names) {
     throw new CommandError('no-native', native?.why ?? 'a plugin is missing');
   }
   return {
@@ -424,5 +447,10 @@ function reachOf(plugins: Plugins, store: Files, { signingKey }: Identity): Reac
     files: store,
     control: plugins.find(controlChannel),
     resolve: createResolve(systemLookUp),
+    dnsListener: listener,
+    dnsUpstreams: upstreams,
+    systemNames: names,
+    dnsInterception: plugins.find(dnsInterception),
+    ruleset: plugins.find(ruleset),
   };
 }

@@ -2,9 +2,11 @@ import type { Event } from '../core/engine/event.ts';
 import { unreachable } from '../core/sansio/outcome.ts';
 import type { Log } from '../core/sansio/log.ts';
 import { PATH_LOSSES, peerCause, RELAY_CAUSES, STREAMS_CAUSES } from './causes.ts';
+import { isResourceEvent, logResourceEvent } from './resource-log.ts';
 
 /** Writes the line that an event of the engine deserves. Where a peer is stays below `info`. */
 export function logEvent(log: Log, event: Event): void {
+  if (isResourceEvent(event)) return logResourceEvent(log, event);
   switch (event.type) {
     case 'peer-connected':
       return log.info('peer connected', {

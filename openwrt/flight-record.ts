@@ -4,6 +4,7 @@ import type { Configuration, PeerConfiguration } from '../core/config/configurat
 import { formatEndpoint } from '../core/config/endpoint.ts';
 import { formatRelayUrl } from '../core/config/relay-url.ts';
 import type { Input } from '../core/engine/input.ts';
+import { isResourcesInput, type ResourcesInput } from '../core/engine/resources.ts';
 import { formatIpPrefix } from '../core/net/ip-prefix.ts';
 import type { ControlEvent } from '../core/plugin/control-channel.ts';
 import type { Recorded } from '../core/plugin/flight-recorder.ts';
@@ -53,6 +54,7 @@ function framesOf(error: unknown): readonly string[] {
  * device reports, because the body of a desired state holds preshared keys.
  */
 function writable(input: Input): unknown {
+  if (isResourcesInput(input)) return ofResources(input);
   const { type } = input;
   switch (type) {
     case 'configuration':
@@ -102,6 +104,24 @@ function writable(input: Input): unknown {
   }
 }
 
+function ofResources(input: ResourcesInput): unknown {
+  const { type } = input;
+  switch (type) {
+    case 'dns-listening':
+      return { type, failures: input.failures };
+    case 'dns-intercepted':
+      return { type, why: input.failure?.why };
+    case 'system-names':
+      return { type, nameservers: input.names.nameservers };
+    case 'ruleset-applied':
+      return { type, failures: input.failures.map(({ object, code }) => ({ object, code })) };
+    case 'ruleset-changed':
+      return { type };
+    default:
+      return unreachable(input);
+  }
+}
+
 function ofConfiguration(configuration: Configuration): unknown {
   const { interface: own, peers, relays, streams, log } = configuration;
   const { name, mtu, listenPort } = own;
@@ -114,6 +134,10 @@ function ofConfiguration(configuration: Configuration): unknown {
       publicPort: streams.publicPort,
       protocol: streams.protocol,
     },
+    // Names of resources are private: how many there are is enough.
+    resources: configuration.resources.map(({ id, type, gateways }) => ({ id, type, gateways })),
+    authorizations: configuration.authorizations.map(({ peer, resource }) => [peer, resource]),
+    dns: { mode: configuration.dns.mode, listenPort: configuration.dns.listenPort },
     log: { level: log.level },
   };
 }

@@ -14,9 +14,10 @@ import type { Links } from '../core/plugin/links.ts';
 import type { StreamEvent, StreamId, Streams } from '../core/plugin/streams.ts';
 import type { PacketDevice } from '../core/plugin/packet-device.ts';
 import { failed, ok, unreachable, type Outcome } from '../core/sansio/outcome.ts';
+import { NamesWorld, type NamesReach } from './world-names.ts';
 
 /** The capabilities through which the engine reaches the world. */
-export interface Reach {
+export interface Reach extends NamesReach {
   readonly device: PacketDevice;
   readonly datagrams: Datagrams;
   readonly links: Links;
@@ -45,6 +46,7 @@ export class World implements Effects<Input, Event, Transmit, Command> {
   readonly #clock: Clock;
   readonly #onEvent: (event: Event) => void;
   #driver: Driver<Input, Event, Transmit, Command> | undefined;
+  readonly #names: NamesWorld;
   #endMonitor: (() => void) | undefined;
   readonly #openStreams = new Set<StreamId>();
   /** Relays whose name is being looked up: to ask once more brings no other answer. */
@@ -61,6 +63,14 @@ export class World implements Effects<Input, Event, Transmit, Command> {
     this.#clock = options.clock;
     this.#onEvent = options.onEvent;
     this.#reach.streams.listenTo((event) => this.#handleStream(event));
+    this.#names = new NamesWorld({
+      reach: options.reach,
+      onDns: (input) => {
+        this.#engine.handleDns(input, this.#clock.now());
+        this.#driver?.drain();
+      },
+      onInput: (input) => this.#driver?.input(input),
+    });
   }
 
   /** Where results and events of plugins go. To be called once, before anything runs. */
@@ -123,6 +133,13 @@ export class World implements Effects<Input, Event, Transmit, Command> {
         return undefined;
       case 'store':
         return { type: 'stored', outcome: this.#reach.files.write(command.name, command.bytes) };
+      case 'listen-dns':
+      case 'intercept-dns':
+      case 'read-names':
+      case 'ask-dns':
+      case 'answer-dns':
+      case 'apply-ruleset':
+        return this.#names.execute(command);
       default:
         return unreachable(command);
     }
@@ -132,6 +149,7 @@ export class World implements Effects<Input, Event, Transmit, Command> {
   detach(): void {
     this.#endMonitor?.();
     this.#endMonitor = undefined;
+    this.#names.detach();
   }
 
   #openDevice({ name, mtu }: Extract<Command, { type: 'open-device' }>): CommandResult {

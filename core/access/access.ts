@@ -1,13 +1,12 @@
 import type { Flow } from '../fastpath/flow.ts';
 import { isIcmpErrorFlow } from '../nat/icmp-translation.ts';
 import { isIcmpProtocol } from '../nat/tuple.ts';
-import { ipAddressFromBytes, ipFamily } from '../net/ip-address.ts';
+import { ipAddressFromBytes } from '../net/ip-address.ts';
 import { prefixContains, type IpPrefix } from '../net/ip-prefix.ts';
-import { PrefixTable } from '../net/prefix-table.ts';
-import { unreachable } from '../sansio/outcome.ts';
 import type { Authorization, Authorizations } from './authorizations.ts';
 import { isPermitted } from './filter.ts';
 import type { Resource } from './resource.ts';
+import { ResourceTable } from './resource-table.ts';
 import { isInternetAddress } from './special-ranges.ts';
 
 /** Why a flow is denied: one of few, to be counted under. */
@@ -31,14 +30,11 @@ export type Decision =
  * again when resources or authorizations change.
  *
  * Resources are tried from the most specific on, and the first that permits the flow is it: a wide
- * authorization is not made smaller by a narrow one. The time it takes does not depend on how many resources
- * there are, only on how many of them lie within each other around one address.
+ * authorization is not made smaller by a narrow one.
  */
 export class Access {
   readonly #authorizations: Authorizations;
-  readonly #byId = new Map<string, Resource>();
-  #byPrefix = new PrefixTable<Network>();
-  #internet: readonly Resource[] = [];
+  #resources = new ResourceTable<Resource>([]);
 
   constructor(authorizations: Authorizations) {
     this.#authorizations = authorizations;
@@ -46,14 +42,11 @@ export class Access {
 
   /** Replaces all resources. */
   setResources(resources: readonly Resource[]): void {
-    this.#byId.clear();
-    for (const resource of resources) this.#byId.set(resource.id, resource);
-    this.#internet = resources.filter((resource) => resource.type === 'internet');
-    this.#byPrefix = networksOf(resources);
+    this.#resources = new ResourceTable(resources);
   }
 
   resource(id: string): Resource | undefined {
-    return this.#byId.get(id);
+    return this.#resources.get(id);
   }
 
   /** Decides about a flow from the peer; `resource` is what its destination stands for, if that is a proxy. */
@@ -90,51 +83,12 @@ export class Access {
   /** Returns what the destination may be, the most specific first. */
   *#candidates(flow: Flow, proxied: string | undefined): Iterable<Resource> {
     if (proxied !== undefined) {
-      const resource = this.#byId.get(proxied);
+      const resource = this.#resources.get(proxied);
       if (resource !== undefined) yield resource;
       return;
     }
-    let network = this.#byPrefix.lookupBytes(flow.destination, 0, flow.family);
-    for (; network !== undefined; network = network.around) yield* network.resources;
-    for (const resource of this.#internet) yield resource;
-  }
-}
-
-/** The resources of exactly one prefix. */
-interface Network {
-  readonly resources: Resource[];
-  /** The next wider prefix with resources. */
-  readonly around: Network | undefined;
-}
-
-function networksOf(resources: readonly Resource[]): PrefixTable<Network> {
-  const entries = resources.flatMap((resource) =>
-    prefixesOf(resource).map((prefix) => ({ prefix, resource })),
-  );
-  // Wider ones first, so that what a lookup finds is the network around.
-  entries.sort((a, b) => a.prefix.length - b.prefix.length);
-  const table = new PrefixTable<Network>();
-  for (const { prefix, resource } of entries) {
-    const known = table.get(prefix);
-    if (known !== undefined) known.resources.push(resource);
-    else table.insert(prefix, { resources: [resource], around: table.lookup(prefix.address) });
-  }
-  return table;
-}
-
-function prefixesOf(resource: Resource): readonly IpPrefix[] {
-  switch (resource.type) {
-    case 'cidr':
-      return resource.prefixes;
-    case 'ip': {
-      const length = ipFamily(resource.address) === 4 ? 32 : 128;
-      return [{ address: resource.address, length }];
-    }
-    case 'dns':
-    case 'internet':
-      return [];
-    default:
-      return unreachable(resource);
+    yield* this.#resources.around(flow);
+    yield* this.#resources.internet;
   }
 }
 

@@ -5,6 +5,7 @@ import type { DeviceOffloads } from '../plugin/packet-device.ts';
 import type { Command } from './command.ts';
 import type { Failure } from './event.ts';
 import type { CommandResult } from './input.ts';
+import { tunnelNetworks } from './tunnel-networks.ts';
 
 /** A configuration to bring about. `version` is that of a desired state; a local one has none. */
 export interface Target {
@@ -75,6 +76,10 @@ export class Application {
       case 'local-addresses':
       case 'relay-resolved':
       case 'streams-listening':
+      case 'dns-listening':
+      case 'dns-intercepted':
+      case 'system-names':
+      case 'ruleset-applied':
         return;
     }
   }
@@ -158,13 +163,14 @@ export class Application {
 }
 
 /** Returns the link that a configuration asks the kernel for. */
-export function wantedLink({ interface: own, peers }: Configuration): WantedLink {
+export function wantedLink(configuration: Configuration): WantedLink {
+  const { interface: own, resources, site } = configuration;
+  const usesInternet = resources.some((it) => it.type === 'internet' && it.gateways.length > 0);
   return {
     name: own.name,
     mtu: own.mtu,
     addresses: own.addresses,
-    // A default route into the tunnel would swallow the tunnel's own datagrams.
-    routes: peers.flatMap((peer) => peer.allowedIps).filter((prefix) => prefix.length > 0),
-    defaultFor: [],
+    routes: tunnelNetworks(configuration),
+    defaultFor: usesInternet ? site.lans : [],
   };
 }

@@ -1,3 +1,7 @@
+import type { DnsClient, DnsTransmit } from '../dns/forwarder.ts';
+import type { WantedRuleset } from '../netlink/nftables/wanted-ruleset.ts';
+import type { WantedInterception } from '../plugin/dns-interception.ts';
+import type { WantedDnsListener } from '../plugin/dns-listener.ts';
 import type { Publication } from '../plugin/control-channel.ts';
 import type { DialTarget, StreamId } from '../plugin/streams.ts';
 import type { WantedLink } from '../plugin/links.ts';
@@ -26,6 +30,17 @@ export type Command =
   | { readonly type: 'listen-streams'; readonly port: number }
   /** The network changed: find out soon whether the broker is still there. */
   | { readonly type: 'check-broker' }
+  /** Take queries there. → `dns-listening` */
+  | { readonly type: 'listen-dns'; readonly wanted: WantedDnsListener }
+  /** Have queries of the LAN come to us. → `dns-intercepted` */
+  | { readonly type: 'intercept-dns'; readonly wanted: WantedInterception }
+  /** Read the resolvers and hosts files of the system, now and when they change. → `system-names` */
+  | { readonly type: 'read-names' }
+  /** What servers answer comes through `Engine.handleDnsAnswer`. */
+  | { readonly type: 'ask-dns'; readonly transmit: DnsTransmit }
+  | { readonly type: 'answer-dns'; readonly client: DnsClient; readonly bytes: Uint8Array }
+  /** Make our tables of the packet filter so. → `ruleset-applied` */
+  | { readonly type: 'apply-ruleset'; readonly wanted: WantedRuleset }
   | { readonly type: 'publish'; readonly publication: Publication }
   /** Keep a document across restarts. → `stored` */
   | { readonly type: 'store'; readonly name: string; readonly bytes: Uint8Array };

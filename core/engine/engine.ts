@@ -6,6 +6,8 @@ import type { FastPathKernel } from '../fastpath/kernel.ts';
 import type { DesiredEvent } from '../fleet/desired-inbox.ts';
 import { Connections, type TunnelDatagram } from '../connection/connections.ts';
 import type { FleetDeviceOptions } from '../fleet/fleet-device.ts';
+import type { DomainName } from '../dns/name.ts';
+import type { DnsInput } from './names.ts';
 import { Signalling } from '../fleet/signalling.ts';
 import { Peering } from '../peering/peering.ts';
 import type { StreamEvent } from '../plugin/streams.ts';
@@ -31,6 +33,7 @@ import { FleetLink } from './fleet-link.ts';
 import type { Input } from './input.ts';
 import { keepDesired } from './kept-desired.ts';
 import { Peers } from './peers.ts';
+import { isResourcesInput, Resources } from './resources.ts';
 import type { Status } from './status.ts';
 import { configurationAfterUapi, type UapiRefusal } from './uapi-configuration.ts';
 import { UserspacePlane, type Transmit } from './userspace-plane.ts';
@@ -49,6 +52,8 @@ export interface EngineOptions {
   readonly software: string;
   /** Where peers were when the daemon last ran. */
   readonly keptCandidates: KeptCandidates;
+  /** Which proxies names had when the daemon last ran. */
+  readonly keptProxies: Iterable<readonly [DomainName, number]>;
   readonly log: Log;
 }
 
@@ -65,6 +70,7 @@ export class Engine {
   readonly #assertion: Assertion;
   readonly #drain = new Drain();
   readonly #paths: Paths;
+  readonly #resources: Resources;
   readonly #peers: Peers;
   readonly #events: Event[] = [];
   readonly #commands: Command[] = [];
@@ -91,7 +97,25 @@ export class Engine {
     const own = { fleet: fleet?.fleet ?? '', device: fleet?.device ?? 'culvert' };
     const connections = new Connections({ ...options, ...own }, now);
     const peering = new Peering();
-    this.#plane = new UserspacePlane({ ...options, finder: connections, peering }, now);
+    this.#resources = new Resources(
+      {
+        ...options,
+        peering,
+        pathOf: (peer) => this.#paths.status(peer)?.kind,
+      },
+      now,
+    );
+    const { policy } = this.#resources;
+    this.#plane = new UserspacePlane(
+      {
+        ...options,
+        finder: connections,
+        policy,
+        onFlowFacts: (facts, at) => this.#resources.handleFacts(facts, at),
+      },
+      now,
+    );
+    this.#resources.attach(this.#plane);
     const signalling = fleet && signallingOf(fleet);
     this.#paths = new Paths({ connections, plane: this.#plane, peering, signalling, kept });
     this.#peers = new Peers(this.#plane, this.#paths);
@@ -115,6 +139,10 @@ export class Engine {
   handleInput(input: Input, now: Instant): void {
     this.#lastNow = now;
     if (this.#phase === 'stopped') return;
+    if (isResourcesInput(input)) {
+      this.#resources.handleInput(input, now);
+      return this.#drainChildren(now);
+    }
     switch (input.type) {
       case 'configuration':
         this.#apply({ configuration: input.configuration, version: undefined });
@@ -125,6 +153,7 @@ export class Engine {
       case 'wall-clock':
         this.#plane.handleWallClock(input.unixMs, now);
         this.#paths.handleWallClock(input.unixMs, now);
+        this.#resources.handleWallClock(input.unixMs, now);
         this.#fleet?.handleInput(input, now);
         break;
       case 'control':
@@ -137,6 +166,7 @@ export class Engine {
       case 'links-changed':
         this.#assertion.handleLinksChanged(now);
         this.#paths.readAddresses();
+        this.#resources.names.handleLinks();
         break;
       case 'local-addresses':
         this.#paths.setLocal({ addresses: input.addresses, port: this.#listenPort }, now);
@@ -152,6 +182,7 @@ export class Engine {
         this.#handleDrain(input.type, now);
         break;
       case 'stop':
+        this.#resources.stop();
         this.#paths.stop(input.reason, now);
         this.#fleet?.handleInput(input, now);
         this.#drainChildren(now);
@@ -168,6 +199,7 @@ export class Engine {
           this.#events.push({ type: 'link-contested' });
         }
         this.#application.handleResult(input);
+        this.#resources.names.handleLinks();
         break;
       case 'device-opened':
       case 'listening':
@@ -215,12 +247,20 @@ export class Engine {
     return true;
   }
 
+  /** A query at one of our listeners, or what became of one of ours. */
+  handleDns(input: DnsInput, now: Instant): void {
+    this.#lastNow = now;
+    this.#resources.names.handleInput(input, now);
+    this.#drainResources(now);
+  }
+
   handleTimeout(now: Instant): void {
     this.#lastNow = now;
     if (this.#phase === 'stopped') return;
     this.#plane.handleTimeout(now);
     this.#paths.handleTimeout(now);
     this.#peers.handleTimeout(now);
+    this.#resources.handleTimeout(now);
     this.#fleet?.handleTimeout(now);
     if (this.#fleet?.isStateDue(now) === true) this.#fleet.handleStatus(this.status(), now);
     const again = this.#attempts.handleTimeout(now);
@@ -257,7 +297,8 @@ export class Engine {
       return { at: this.#lastNow, reason: 'queued' };
     }
     if (this.#phase === 'stopped') return undefined;
-    const tunnels = sooner(this.#plane.pollTimeout(), this.#peers.pollTimeout());
+    const peers = sooner(this.#peers.pollTimeout(), this.#resources.pollTimeout());
+    const tunnels = sooner(this.#plane.pollTimeout(), peers);
     const packets = earliest(tunnels, this.#paths.pollTimeout(), this.#drain.pollTimeout());
     const configuration = sooner(this.#assertion.pollTimeout(), this.#attempts.pollTimeout());
     return sooner(sooner(packets, this.#fleet?.pollTimeout()), configuration);
@@ -282,7 +323,7 @@ export class Engine {
       relays: this.#paths.relays(),
       streams: this.#paths.streams(),
       drain: this.#drain.status(this.#lastNow),
-      drops: seen({ ...this.#plane.drops(), ...this.#paths.drops() }),
+      drops: seen({ ...this.#plane.drops(), ...this.#paths.drops(), ...this.#resources.drops() }),
       lastError: this.#attempts.lastError,
     };
   }
@@ -422,6 +463,8 @@ export class Engine {
       peers: [],
       relays: [],
       streams: { listenPort: DEFAULTS.streamListenPort, protocol: DEFAULTS.streamProtocol },
+      resources: [],
+      authorizations: [],
       log: { level: DEFAULTS.logLevel },
     };
     const { level } = configuration.log;
@@ -429,6 +472,7 @@ export class Engine {
     // First: where the tunnel leads is no way to a peer, and flows are asked about again below.
     this.#paths.configure(configuration, now);
     this.#peers.change(previous, configuration, now);
+    this.#resources.configure(configuration, this.#peers.all(), now);
     this.#plane.setMtu(mtu);
     this.#plane.setAddresses(addresses.map(({ address }) => address));
     this.#running = target;
@@ -463,7 +507,15 @@ export class Engine {
       worked = true;
     }
     if (this.#drainPaths(now)) worked = true;
+    for (let kept = this.#plane.pollKept(); kept; kept = this.#plane.pollKept()) {
+      this.#resources.handleLocal(kept, now);
+      worked = true;
+    }
+    if (this.#drainResources(now)) worked = true;
     for (let event = this.#peers.pollEvent(); event; event = this.#peers.pollEvent()) {
+      if (event.type === 'peer-connected') {
+        this.#resources.handlePeerConnected(event.peer, this.#peers, now);
+      }
       this.#events.push(event);
       worked = true;
     }
@@ -474,8 +526,28 @@ export class Engine {
     return worked;
   }
 
+  #drainResources(now: Instant): boolean {
+    const resources = this.#resources;
+    let worked = resources.settle(now);
+    for (let event = resources.pollEvent(); event; event = resources.pollEvent()) {
+      worked = true;
+      if (event.type === 'event') this.#events.push(event.event);
+      else if (event.type === 'dismiss') this.#paths.dismiss(event.peer, now);
+      else this.#paths.say(event.peer, event.message, now);
+    }
+    for (let sent = resources.pollCommand(); sent; sent = resources.pollCommand()) {
+      this.#commands.push(sent);
+      worked = true;
+    }
+    return worked;
+  }
+
   #drainPaths(now: Instant): boolean {
     let worked = this.#paths.settle(now);
+    for (let said = this.#paths.pollMessage(); said; said = this.#paths.pollMessage()) {
+      this.#resources.handleMessage(said.peer, said.message, now);
+      worked = true;
+    }
     for (let event = this.#paths.pollEvent(); event; event = this.#paths.pollEvent()) {
       this.#handlePathEvent(event, now);
       worked = true;
@@ -495,6 +567,7 @@ export class Engine {
   }
 
   #handlePathEvent(event: Event, now: Instant): void {
+    this.#resources.handlePathEvent(event, this.#peers, now);
     if (event.type === 'connection-failed') {
       return this.#peers.handleConnectionFailed(event.peer, event.cause, now);
     }

@@ -63,6 +63,43 @@ export type Event =
   | { readonly type: 'drain-cancelled' }
   /** The daemon may go. `busy` are peers that had not done when the time was over. */
   | { readonly type: 'drained'; readonly busy: readonly string[] }
+  /** Queries of the LAN come to us. */
+  | { readonly type: 'dns-intercepting'; readonly mode: string }
+  /** They do not, and go where they went before. It is tried again. */
+  | {
+      readonly type: 'dns-not-intercepted';
+      readonly mode: string;
+      readonly why: string;
+      readonly detail: string;
+    }
+  | { readonly type: 'dns-not-listening'; readonly address: string; readonly why: ListenFailure }
+  | { readonly type: 'upstream-dead' | 'upstream-alive'; readonly upstream: string }
+  /** A name of a resource got no addresses, as all are taken. */
+  | { readonly type: 'proxies-exhausted'; readonly capacity: number }
+  /** A gateway does not translate a name of a resource of its. */
+  | {
+      readonly type: 'resource-failed';
+      readonly peer: string;
+      readonly resource: string;
+      readonly why: string;
+    }
+  | {
+      readonly type: 'authorization-ended';
+      readonly peer: string;
+      readonly resource: string;
+      readonly why: string;
+    }
+  /** A name has another address, and sessions are open that keep the one before. */
+  | {
+      readonly type: 'address-changed';
+      readonly peer: string;
+      readonly domain: string;
+      readonly proxyIp: string;
+      readonly oldIp: string | undefined;
+      readonly newIp: string | undefined;
+    }
+  /** Our tables of the packet filter are not as they should be. */
+  | { readonly type: 'ruleset-failed'; readonly failures: readonly Failure[] }
   | { readonly type: 'log-level'; readonly level: Severity };
 
 /** What became of the last path: no answer for ICE_TIMEOUT, or what carried it is gone. */

@@ -1,9 +1,13 @@
 import type { Configuration } from '../config/configuration.ts';
 import type { IpAddress } from '../net/ip-address.ts';
 import type { ControlEvent } from '../plugin/control-channel.ts';
+import type { InterceptionFailure } from '../plugin/dns-interception.ts';
+import type { DnsListenFailure } from '../plugin/dns-listener.ts';
 import type { Listening, ListenFailure } from '../plugin/datagrams.ts';
 import type { LinkFailure } from '../plugin/links.ts';
 import type { DeviceFailure, DeviceOffloads } from '../plugin/packet-device.ts';
+import type { RulesetFailure } from '../plugin/ruleset.ts';
+import type { SystemNameConfiguration } from '../plugin/system-names.ts';
 import type { Outcome } from '../sansio/outcome.ts';
 import type { UapiSet } from '../wireguard/uapi.ts';
 
@@ -23,6 +27,8 @@ export type Input =
   | { readonly type: 'uapi-set'; readonly request: UapiSet }
   /** Another program changed links, addresses or routes. */
   | { readonly type: 'links-changed' }
+  /** Another program changed tables of the packet filter. */
+  | { readonly type: 'ruleset-changed' }
   /** The daemon shall go once its peers have done with it, or not after all. */
   | { readonly type: 'drain' }
   | { readonly type: 'cancel-drain' }
@@ -53,6 +59,10 @@ export type CommandResult =
       readonly relay: string;
       readonly outcome: Outcome<readonly IpAddress[], 'not-resolved'>;
     }
+  | { readonly type: 'dns-listening'; readonly failures: readonly DnsListenFailure[] }
+  | { readonly type: 'dns-intercepted'; readonly failure: InterceptionFailure | undefined }
+  | { readonly type: 'system-names'; readonly names: SystemNameConfiguration }
+  | { readonly type: 'ruleset-applied'; readonly failures: readonly RulesetFailure[] }
   | { readonly type: 'streams-listening'; readonly outcome: Outcome<void, ListenFailure> }
   | { readonly type: 'stored'; readonly outcome: Outcome<void, 'not-writable'> }
   | {

@@ -27,6 +27,7 @@ import {
   type RelayStatus,
 } from './path-status.ts';
 import { StreamFacts, type StreamsStatus } from './stream-facts.ts';
+import { tunnelNetworks } from './tunnel-networks.ts';
 import type { PlaneEvent, Transmit, UserspacePlane } from './userspace-plane.ts';
 
 /** What is known of where peers are is written to flash at most this often. */
@@ -40,6 +41,12 @@ interface Peer {
   hasPath: boolean;
   /** Whether what was signalled in its name last did not open. */
   hasKeyMismatch: boolean;
+}
+
+/** What the daemon of a peer says. */
+export interface PeerMessage {
+  readonly peer: number;
+  readonly message: PeeringMessage;
 }
 
 /**
@@ -56,6 +63,7 @@ export class Paths {
   readonly #kept: Map<string, readonly Candidate[]>;
   readonly #commands: Command[] = [];
   readonly #events: Event[] = [];
+  readonly #messages: PeerMessage[] = [];
   readonly #streams = new StreamFacts();
   #isRelayWanted = false;
   #keepAt: Instant | undefined;
@@ -80,10 +88,8 @@ export class Paths {
 
   /** What a configuration says beside its peers. */
   configure(configuration: Configuration, now: Instant): void {
-    const { relays, streams, interface: own, peers } = configuration;
-    const networks = peers.flatMap(({ allowedIps }) => allowedIps);
-    // A default route of a peer holds everything, and is no route of ours.
-    this.#connections.setTunnelNetworks(networks.filter(({ length }) => length > 0));
+    const { relays, streams, interface: own } = configuration;
+    this.#connections.setTunnelNetworks(tunnelNetworks(configuration));
     const addresses = own.addresses.map(({ address }) => address);
     this.#peering.setOwnAddresses(addresses);
     if (own.name !== this.#deviceName) {
@@ -254,6 +260,27 @@ export class Paths {
     return worked;
   }
 
+  /** Sends a message to the daemon of a peer; best effort. */
+  say(index: number, message: PeeringMessage, now: Instant): void {
+    const packet = this.#peering.send(index, message);
+    if (packet !== undefined) this.#plane.sendPacket(index, packet, now);
+  }
+
+  /** Ends the connection with a peer that has no business here any more, and tells it so. */
+  dismiss(id: string, now: Instant): void {
+    const peer = this.#byId.get(id);
+    if (peer === undefined) return;
+    this.#sayGoodbye(peer, 'revoked');
+    this.#plane.endSessions(peer.index, now);
+    this.#connections.handleGoodbye(peer.index, 'revoked', now);
+    peer.report = undefined;
+  }
+
+  /** Returns a message of a peer that is not about paths. */
+  pollMessage(): PeerMessage | undefined {
+    return this.#messages.shift();
+  }
+
   pollEvent(): Event | undefined {
     return this.#events.shift();
   }
@@ -394,7 +421,10 @@ export class Paths {
       peer.report = { kind: message.kind, rttMs: message.rttMs };
       return;
     }
-    if (message.type !== 'goodbye') return;
+    if (message.type !== 'goodbye') {
+      this.#messages.push({ peer: peer.index, message });
+      return;
+    }
     const { reason } = message;
     this.#plane.endSessions(peer.index, now);
     this.#connections.handleGoodbye(peer.index, reason, now);
@@ -406,12 +436,9 @@ export class Paths {
     const status = this.#connections.status(peer.index);
     if (status?.kind === undefined) return;
     const rttMs = tenthsOf(status.rtt);
-    const packet = this.#peering.send(peer.index, {
-      type: 'path-report',
-      kind: status.kind,
-      ...(rttMs === undefined ? {} : { rttMs }),
-    });
-    if (packet !== undefined) this.#plane.sendPacket(peer.index, packet, now);
+    const { kind } = status;
+    const rtt = rttMs === undefined ? {} : { rttMs };
+    this.say(peer.index, { type: 'path-report', kind, ...rtt }, now);
   }
 
   /** Best effort: it leaves at once or not at all. */

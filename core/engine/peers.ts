@@ -54,6 +54,14 @@ export class Peers {
     this.#paths = paths;
   }
 
+  all(): Iterable<Peer> {
+    return this.#table.all();
+  }
+
+  byId(id: string): Peer | undefined {
+    return this.#table.byId(id);
+  }
+
   /** Configured peers that the protocol refuses to speak with. */
   get refused(): readonly Failure[] {
     return [...this.#refused.values()];
@@ -62,9 +70,6 @@ export class Peers {
   /** Brings the peers from one configuration to the next. */
   change(previous: Configuration, next: Configuration, now: Instant): void {
     for (const change of diffConfiguration(previous, next)) this.#onChange(change, now);
-    this.#plane.setAllowedIps(
-      [...this.#table.all()].map((peer) => [peer.index, peer.configuration.allowedIps] as const),
-    );
   }
 
   handlePlaneEvent(event: PlaneEvent, now: Instant): void {

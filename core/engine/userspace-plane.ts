@@ -6,14 +6,16 @@ import type { TransportCipher } from '../fastpath/cipher.ts';
 import type { FastPathKernel } from '../fastpath/kernel.ts';
 import {
   PacketPath,
-  type Flow,
-  type FlowVerdict,
+  type FlowFacts,
+  type LocalPacket,
+  type PacketPolicy,
   type Path,
   type ReceivedDatagram,
 } from '../fastpath/packet-path.ts';
+import { flowOfPacket } from '../fastpath/flow.ts';
 import { streamDescriptor, streamOfDescriptor } from '../fastpath/path.ts';
 import { ipFamily, type IpAddress } from '../net/ip-address.ts';
-import type { IpPrefix } from '../net/ip-prefix.ts';
+import { isIcmpErrorFlow } from '../nat/icmp-translation.ts';
 import { socketAddressIp, type SocketAddress } from '../net/socket-address.ts';
 import type { Source } from '../net/source.ts';
 import type { Listening } from '../plugin/datagrams.ts';
@@ -23,11 +25,8 @@ import type { Crypto } from '../sansio/crypto.ts';
 import type { Instant } from '../sansio/instant.ts';
 import type { Log } from '../sansio/log.ts';
 import type { Outcome } from '../sansio/outcome.ts';
-import { guardInbound, guardOutbound } from '../peering/guard.ts';
-import type { Peering } from '../peering/peering.ts';
 import type { Random } from '../sansio/random.ts';
 import { frame } from '../stun/stream-framing.ts';
-import { AllowedIps } from '../wireguard/allowed-ips.ts';
 import {
   Wireguard,
   type PeerRefusal,
@@ -70,7 +69,6 @@ export interface PathFinder {
 export class UserspacePlane {
   readonly #wireguard: Wireguard;
   readonly #packets: PacketPath;
-  readonly #allowedIps = new AllowedIps();
   readonly #events: PlaneEvent[] = [];
   #listening: Listening | undefined;
   readonly #endpoints = new Map<number, SocketAddress>();
@@ -80,7 +78,9 @@ export class UserspacePlane {
   readonly #pathFound = new Set<number>();
   readonly #finder: PathFinder;
   readonly #replies: Transmit[] = [];
-  readonly #peering: Peering;
+  readonly #onFlowFacts: (facts: FlowFacts, now: Instant) => void;
+  /** Packets that the policy kept, for whoever says what becomes of them. */
+  readonly #kept: LocalPacket[] = [];
 
   constructor(
     options: {
@@ -92,22 +92,20 @@ export class UserspacePlane {
       readonly cipher: TransportCipher;
       readonly log: Log;
       readonly finder: PathFinder;
-      readonly peering: Peering;
+      readonly policy: PacketPolicy;
+      readonly onFlowFacts: (facts: FlowFacts, now: Instant) => void;
     },
     now: Instant,
   ) {
     this.#finder = options.finder;
-    this.#peering = options.peering;
+    this.#onFlowFacts = options.onFlowFacts;
     this.#wireguard = new Wireguard(options, now);
     this.#packets = new PacketPath({
       kernel: options.kernel,
       cipher: options.cipher,
       mtu: DEFAULTS.mtu,
       log: options.log,
-      policy: {
-        outbound: (flow) => this.#decideOutbound(flow),
-        inbound: (peer, flow) => this.#decideInbound(peer, flow),
-      },
+      policy: options.policy,
     });
   }
 
@@ -235,13 +233,39 @@ export class UserspacePlane {
     this.#settle(now);
   }
 
-  /** Sets which networks lie behind which peers, as a whole. */
-  setAllowedIps(entries: Iterable<readonly [index: number, prefixes: readonly IpPrefix[]]>): void {
-    this.#allowedIps.clear();
-    for (const [index, prefixes] of entries) {
-      for (const prefix of prefixes) this.#allowedIps.insert(prefix, index);
-    }
+  /** Whether there is a way to the peer, or one is sought. */
+  isReachable(index: number): boolean {
+    return this.#endpoints.has(index) || this.#resolving.has(index) || this.#pathFound.has(index);
+  }
+
+  hasSession(index: number): boolean {
+    return this.#wireguard.peerStatus(index)?.hasSession === true;
+  }
+
+  /** Asks the policy about every flow again. */
+  invalidateFlows(): void {
     this.#packets.invalidateFlows();
+  }
+
+  /** The same about the flows of a session of NAT that has ended. */
+  forgetSession(session: number): void {
+    this.#packets.forgetSession(session);
+  }
+
+  /** Takes a packet of the device once more, now that the policy has another answer. */
+  resubmit(packet: Uint8Array, now: Instant): void {
+    this.#packets.resubmit(packet, now);
+    this.#settle(now);
+  }
+
+  /** Hands a packet to the device. */
+  writePacket(packet: Uint8Array): void {
+    this.#packets.writePacket(packet);
+  }
+
+  /** Returns a packet that the policy kept: an ICMP error, or one out of the device that is to wait. */
+  pollKept(): LocalPacket | undefined {
+    return this.#kept.shift();
   }
 
   setEndpoint(index: number, endpoint: SocketAddress, now: Instant): void {
@@ -310,6 +334,7 @@ export class UserspacePlane {
       if (this.#drainWanted(now)) worked = true;
       if (this.#drainEvents()) worked = true;
       if (this.#drainLocal()) worked = true;
+      if (this.#drainFlowFacts(now)) worked = true;
     }
   }
 
@@ -393,7 +418,18 @@ export class UserspacePlane {
       const local = this.#packets.pollLocal();
       if (local === undefined) return worked;
       const { peer, packet } = local;
-      if (peer !== undefined) this.#events.push({ type: 'peering-packet', peer, packet });
+      const flow = flowOfPacket(packet);
+      if (flow === undefined) continue;
+      if (peer === undefined || isIcmpErrorFlow(flow)) this.#kept.push(local);
+      else this.#events.push({ type: 'peering-packet', peer, packet });
+    }
+  }
+
+  #drainFlowFacts(now: Instant): boolean {
+    for (let worked = false; ; worked = true) {
+      const facts = this.#packets.pollFlowFacts();
+      if (facts === undefined) return worked;
+      this.#onFlowFacts(facts, now);
     }
   }
 
@@ -472,29 +508,6 @@ export class UserspacePlane {
     if (fd === undefined) return undefined;
     return { ...source, fd, remote, ...(channel === undefined ? {} : { channel }) };
   }
-
-  /** A peer that cannot be reached is refused at once, as by the Linux kernel: no attempt will begin. */
-  #decideOutbound(flow: Flow): FlowVerdict {
-    const peer = this.#allowedIps.lookupBytes(flow.destination, 0, flow.family);
-    // The kernel itself sends some, such as router solicitations, into every interface.
-    if (peer === undefined && isMulticast(flow)) return { type: 'drop', reason: 'multicast' };
-    if (peer === undefined) return { type: 'drop', reason: 'no-peer', icmp: 'host-unreachable' };
-    const guarded = guardOutbound(this.#peering, peer, flow);
-    if (guarded !== undefined) return guarded;
-    const isReachable =
-      this.#endpoints.has(peer) || this.#resolving.has(peer) || this.#pathFound.has(peer);
-    return isReachable
-      ? { type: 'forward', peer }
-      : { type: 'drop', reason: 'no-endpoint', icmp: 'host-unreachable' };
-  }
-
-  /** Cryptokey routing: a packet is a peer's only if its source is (whitepaper §2). */
-  #decideInbound(peer: number, flow: Flow): FlowVerdict {
-    if (this.#allowedIps.lookupBytes(flow.source, 0, flow.family) !== peer) {
-      return { type: 'drop', reason: 'source-not-allowed' };
-    }
-    return guardInbound(this.#peering, flow) ?? { type: 'forward', peer };
-  }
 }
 
 /** The packet path has put the header of the channel before it already. */
@@ -511,9 +524,4 @@ function routeOf({ fd, remote, channel, ...source }: Path): Route {
     ...(stream === undefined ? {} : { stream }),
     ...(channel === undefined ? {} : { channel }),
   };
-}
-
-/** RFC 5771 §3: 224.0.0.0/4; RFC 4291 §2.7: ff00::/8. */
-function isMulticast({ family, destination: [first = 0] }: Flow): boolean {
-  return family === 4 ? first >> 4 === 0xe : first === 0xff;
 }

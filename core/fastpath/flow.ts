@@ -1,3 +1,8 @@
+import { ipAddressBytes } from '../net/ip-address.ts';
+import { readFiveTuple } from '../packet/five-tuple.ts';
+import { isIcmp } from '../packet/icmp.ts';
+import { IpPacket } from '../packet/ip-packet.ts';
+import type { Instant } from '../sansio/instant.ts';
 import { unreachable } from '../sansio/outcome.ts';
 import {
   CONTROL_KEY,
@@ -54,7 +59,7 @@ export interface Rewrite {
   readonly isReply?: boolean;
 }
 
-export type Refusal = 'administratively-prohibited' | 'host-unreachable';
+export type Refusal = 'administratively-prohibited' | 'host-unreachable' | 'network-unreachable';
 
 /** What becomes of the packets of a flow. */
 export type FlowVerdict =
@@ -70,9 +75,27 @@ export type FlowVerdict =
  * call the packet path.
  */
 export interface PacketPolicy {
-  outbound(flow: Flow): FlowVerdict;
+  outbound(flow: Flow, now: Instant): FlowVerdict;
   /** `peer` sent it, authentically. Whether it may use that source is to be decided too. */
-  inbound(peer: number, flow: Flow): FlowVerdict;
+  inbound(peer: number, flow: Flow, now: Instant): FlowVerdict;
+}
+
+/** Returns the flow of a packet as `readFlow` would, for one that is held; `undefined` for what is no packet. */
+export function flowOfPacket(bytes: Uint8Array): Flow | undefined {
+  const packet = new IpPacket();
+  if (packet.read(bytes, 0, bytes.length) !== undefined) return undefined;
+  const tuple = readFiveTuple(packet);
+  const source = ipAddressBytes(packet.source);
+  const icmpType = packet.isFirstOrWhole ? (bytes[packet.payloadOffset] ?? 0) << 8 : 0;
+  return {
+    family: source.length === 4 ? 4 : 6,
+    protocol: packet.protocol,
+    source,
+    destination: ipAddressBytes(packet.destination),
+    sourcePort: tuple?.sourcePort ?? 0,
+    destinationPort: isIcmp(packet) ? icmpType : (tuple?.destinationPort ?? 0),
+    isFragment: !packet.isFirstOrWhole,
+  };
 }
 
 /** Returns the flow whose key the kernel left at CONTROL_KEY. */

@@ -181,7 +181,7 @@ export class PacketPath {
       next = this.#kernel.split(next, count);
       const stop = this.#u32(CONTROL_STOP);
       if (stop === STOP_END) break;
-      if (stop === STOP_MISS) this.#decide(this.#policy.outbound(readFlow(this.arena.buffer)));
+      if (stop === STOP_MISS) this.#decide(this.#policy.outbound(readFlow(this.arena.buffer), now));
       else this.#handleStoppedRead(stop, next++, now);
     }
     if (this.#flushing.size > 0) this.#peers.releaseAll();
@@ -203,7 +203,7 @@ export class PacketPath {
       if (stop === STOP_END) break;
       if (stop === STOP_MISS) {
         const peer = this.#u32(CONTROL_PEER);
-        this.#decide(this.#policy.inbound(peer, readFlow(this.arena.buffer)));
+        this.#decide(this.#policy.inbound(peer, readFlow(this.arena.buffer), now));
       } else {
         this.#handleStoppedMessage(stop, now);
         next++;

@@ -14,7 +14,9 @@ import {
 export type IcmpError =
   | { readonly type: 'packet-too-big'; readonly mtu: number }
   | { readonly type: 'administratively-prohibited' }
-  | { readonly type: 'host-unreachable' };
+  | { readonly type: 'host-unreachable' }
+  /** There is no way to the destination in this family. */
+  | { readonly type: 'network-unreachable' };
 
 /** Why a packet gets no answer. */
 export type NoIcmpError =
@@ -104,6 +106,7 @@ const LARGEST_IPV6_ERROR = 1280;
 const INTERNETWORK_CONTROL = 0xc0;
 /* RFC 792, RFC 1191 §4, RFC 1812 §5.2.7.1. */
 const DESTINATION_UNREACHABLE = 3;
+const NETWORK_UNREACHABLE = 0;
 const HOST_UNREACHABLE = 1;
 const FRAGMENTATION_NEEDED = 4;
 const ADMINISTRATIVELY_PROHIBITED = 13;
@@ -115,6 +118,7 @@ const ICMP_ECHOES: ReadonlySet<number> = new Set([0, 8]);
 const ICMPV6_DESTINATION_UNREACHABLE = 1;
 const ICMPV6_PACKET_TOO_BIG = 2;
 const ICMPV6_ADMINISTRATIVELY_PROHIBITED = 1;
+const ICMPV6_NO_ROUTE = 0;
 const ICMPV6_ADDRESS_UNREACHABLE = 3;
 const ICMPV6_FIRST_INFORMATIONAL = 128;
 const ICMPV6_REDIRECT = 137;
@@ -167,6 +171,9 @@ function writeErrorHeader(message: Uint8Array, family: IpFamily, error: IcmpErro
     case 'host-unreachable':
       message[1] = isIpv4 ? HOST_UNREACHABLE : ICMPV6_ADDRESS_UNREACHABLE;
       break;
+    case 'network-unreachable':
+      message[1] = isIpv4 ? NETWORK_UNREACHABLE : ICMPV6_NO_ROUTE;
+      break;
   }
 }
 
@@ -180,6 +187,7 @@ function readErrorHeader(packet: IpPacket): ReceivedIcmpError['error'] {
     }
     if (type !== ICMPV6_DESTINATION_UNREACHABLE) return { type: 'other' };
     if (code === ICMPV6_ADMINISTRATIVELY_PROHIBITED) return { type: 'administratively-prohibited' };
+    if (code === ICMPV6_NO_ROUTE) return { type: 'network-unreachable' };
     return { type: code === ICMPV6_ADDRESS_UNREACHABLE ? 'host-unreachable' : 'other' };
   }
   if (type !== DESTINATION_UNREACHABLE) return { type: 'other' };
@@ -187,6 +195,7 @@ function readErrorHeader(packet: IpPacket): ReceivedIcmpError['error'] {
     return { type: 'packet-too-big', mtu: readUint16(bytes, payloadOffset + 6) };
   }
   if (code === ADMINISTRATIVELY_PROHIBITED) return { type: 'administratively-prohibited' };
+  if (code === NETWORK_UNREACHABLE) return { type: 'network-unreachable' };
   return { type: code === HOST_UNREACHABLE ? 'host-unreachable' : 'other' };
 }
 

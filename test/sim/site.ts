@@ -6,6 +6,7 @@ import type { Event } from '../../core/engine/event.ts';
 import type { Input } from '../../core/engine/input.ts';
 import type { Transmit } from '../../core/engine/userspace-plane.ts';
 import type { FleetDeviceOptions } from '../../core/fleet/fleet-device.ts';
+import type { DomainName } from '../../core/dns/name.ts';
 import { createPortableCipher } from '../../core/fastpath/portable-cipher.ts';
 import { createTwinKernel } from '../../core/fastpath/twin/kernel.ts';
 import { parseIpAddress, type IpAddress } from '../../core/net/ip-address.ts';
@@ -20,10 +21,12 @@ import type { Streams } from '../../core/plugin/streams.ts';
 import { encodeBase64 } from '../../core/sansio/base64.ts';
 import { nullLog, type Log } from '../../core/sansio/log.ts';
 import { BugError, ok } from '../../core/sansio/outcome.ts';
+import type { NamesReach } from '../../openwrt/world-names.ts';
 import { World } from '../../openwrt/world.ts';
 import type { MemoryNetwork } from '../memory/datagrams.ts';
 import { MemoryTunHost, type MemoryTun } from '../memory/packet-device.ts';
 import { crypto } from './crypto.ts';
+import { MemoryNames } from './memory-names.ts';
 import { recordCalls, type Call } from './recording.ts';
 import { SeededRandom } from './seeded-random.ts';
 import type { VirtualTime } from './virtual-time.ts';
@@ -68,6 +71,8 @@ export class Site {
   readonly tun: MemoryTun;
   readonly events: Event[] = [];
   readonly published: Publication[] = [];
+  /** What the LAN asks, and who answers it. */
+  readonly names: MemoryNames;
   /** Its outer addresses; the kernel chooses the first one. */
   addresses: readonly IpAddress[];
   readonly #driver: Driver<Input, Event, Transmit, Command>;
@@ -89,6 +94,7 @@ export class Site {
     /** Where it may dial and be dialled; nowhere without it. */
     readonly streams?: Streams;
     readonly keptCandidates?: KeptCandidates;
+    readonly keptProxies?: Iterable<readonly [DomainName, number]>;
     readonly files?: Files;
     /** Of a device of a fleet. */
     readonly fleet?: FleetDeviceOptions;
@@ -103,6 +109,7 @@ export class Site {
     this.tun = new MemoryTunHost().createDevice();
 
     const clock = time.clock();
+    this.names = new MemoryNames(clock);
     const engine = createEngine(seed, clock, options);
     this.engine = calls === undefined ? engine : recordCalls(engine, calls);
     const host = network.host(
@@ -124,6 +131,7 @@ export class Site {
           checkConnection: () => undefined,
           close: async () => undefined,
         },
+        ...reachOfNames(this.names),
         resolve: (host, onAnswer) => clock.soon(() => onAnswer(options.lookUp?.(host) ?? [])),
       },
       clock,
@@ -175,6 +183,12 @@ export class Site {
   }
 }
 
+/** The getters and fields of the class, to be spread. */
+function reachOfNames(names: MemoryNames): NamesReach {
+  const { dnsListener, dnsUpstreams, dnsInterception, systemNames, ruleset } = names;
+  return { dnsListener, dnsUpstreams, dnsInterception, systemNames, ruleset };
+}
+
 /** Makes the engine of a seed: its keys and all of its randomness. */
 export function createEngine(
   seed: number,
@@ -182,11 +196,12 @@ export function createEngine(
   options: {
     readonly fleet?: FleetDeviceOptions;
     readonly keptCandidates?: KeptCandidates;
+    readonly keptProxies?: Iterable<readonly [DomainName, number]>;
     readonly restarts?: number;
     readonly arena?: ArrayBuffer;
   } = {},
 ): Engine {
-  const { fleet, keptCandidates = new Map(), restarts = 0, arena } = options;
+  const { fleet, keptCandidates = new Map(), keptProxies = [], restarts = 0, arena } = options;
   const first = new SeededRandom(seed);
   const privateKey = privateKeyOf(first);
   const random = restarts === 0 ? first : new SeededRandom(seed + restarts * RESTART);
@@ -202,6 +217,7 @@ export function createEngine(
       fleet,
       software: 'simulation',
       keptCandidates,
+      keptProxies,
       log: nullLog,
     },
     clock.now(),

@@ -1,0 +1,259 @@
+import type { Flow, Rewrite } from '../fastpath/flow.ts';
+import type { FlowFacts } from '../fastpath/packet-path.ts';
+import { translateErrorOfSession } from '../nat/icmp-translation.ts';
+import type { NoSession, Session } from '../nat/session.ts';
+import { SessionTable } from '../nat/session-table.ts';
+import { isIcmpProtocol, isPortless, replyTuple, requestTuple } from '../nat/tuple.ts';
+import type { PathKind } from '../peering/message.ts';
+import type { Deadline } from '../sansio/agent.ts';
+import type { Instant } from '../sansio/instant.ts';
+import { ok, type Outcome } from '../sansio/outcome.ts';
+import type { Random } from '../sansio/random.ts';
+import { FlowRecords, nameOfProtocol, type FlowRecord } from './flow-records.ts';
+
+/**
+ * What a session is for. On the side of the `client` its inside is the LAN and its outside the tunnel; on that
+ * of the `gateway` its inside is the tunnel and its outside the site.
+ */
+export interface SessionTag {
+  readonly role: 'client' | 'gateway';
+  /** Index of the peer at the other end of the tunnel. */
+  readonly peer: number;
+  readonly peerId: string;
+  /** None for a flow to what simply lies behind the peer. */
+  readonly resource: string | undefined;
+  readonly domain: string | undefined;
+  /** Of the first packet; what one socket sends to several ports of one address shares the session. */
+  readonly destinationPort: number;
+}
+
+/** A session for people to read. */
+export interface SessionStatus {
+  readonly role: SessionTag['role'];
+  readonly peer: string;
+  readonly resource: string | undefined;
+  readonly domain: string | undefined;
+  readonly protocol: string;
+  readonly state: Session['state'];
+  readonly source: Endpoint;
+  readonly destination: Endpoint;
+  readonly translatedSource: Endpoint;
+  readonly translatedDestination: Endpoint;
+  readonly idleMs: number;
+  readonly sentBytes: number;
+  readonly receivedBytes: number;
+}
+
+interface Endpoint {
+  readonly address: string;
+  readonly port: number;
+}
+
+/** A session that belongs to a packet, and how that packet is rewritten. */
+export interface FoundSession {
+  readonly session: number;
+  readonly tag: SessionTag;
+  readonly rewrite: Rewrite;
+}
+
+/**
+ * The flows of resources, in both directions and on both sides of the tunnel, with their translation. One
+ * table holds them all, as the packet path has one set of numbers for sessions.
+ */
+export class Sessions {
+  readonly #table: SessionTable<SessionTag>;
+  readonly #records: FlowRecords;
+  readonly #pathOf: (peer: number) => PathKind | undefined;
+  #now: Instant;
+
+  constructor(
+    options: {
+      readonly random: Random;
+      readonly unixMs: number;
+      /** Told of each session that ends: its verdicts are to be forgotten. */
+      readonly onEnd: (session: number) => void;
+      readonly pathOf: (peer: number) => PathKind | undefined;
+    },
+    now: Instant,
+  ) {
+    this.#records = new FlowRecords(options.unixMs, now);
+    this.#pathOf = options.pathOf;
+    this.#now = now;
+    this.#table = new SessionTable({
+      random: options.random,
+      onEnd: (session) => {
+        this.#record('close', session);
+        options.onEnd(session);
+      },
+    });
+  }
+
+  get size(): number {
+    return this.#table.size;
+  }
+
+  /** Returns the session of a request, which the role sends. */
+  findRequest(role: SessionTag['role'], flow: Flow): FoundSession | undefined {
+    const tuple = requestTuple(flow);
+    const isWithoutPorts = isPortless(flow);
+    const session = isWithoutPorts
+      ? this.#table.findRequestFragment(tuple)
+      : this.#table.findRequest(tuple);
+    return this.#found(session, role, false, isWithoutPorts);
+  }
+
+  /** Returns the session that a reply answers; `ended` for one that is over, whose stragglers go nowhere. */
+  findReply(role: SessionTag['role'], flow: Flow): FoundSession | 'ended' | undefined {
+    const tuple = replyTuple(flow);
+    const isWithoutPorts = isPortless(flow);
+    const session = isWithoutPorts
+      ? this.#table.findReplyFragment(tuple)
+      : this.#table.findReply(tuple);
+    if (session !== undefined && this.#table.hasEnded(session)) return 'ended';
+    return this.#found(session, role, true, isWithoutPorts);
+  }
+
+  /** Opens a session for a request that has none. */
+  open(
+    flow: Flow,
+    outside: { readonly source: Uint8Array; readonly destination: Uint8Array },
+    tag: Omit<SessionTag, 'destinationPort'>,
+    now: Instant,
+  ): Outcome<Rewrite, NoSession> {
+    this.#now = now;
+    const destinationPort = isIcmpProtocol(flow.protocol) ? 0 : flow.destinationPort;
+    const owner = ownerOf(tag.role, tag.peer);
+    const full = { ...tag, destinationPort };
+    const opened = this.#table.open(requestTuple(flow), outside, owner, full, now);
+    if (!opened.ok) return opened;
+    this.#record('open', opened.value);
+    return ok(this.#table.rewrite(opened.value, false, isPortless(flow)));
+  }
+
+  /** The reply as who asked will see it: filters are about the port that was asked for. */
+  insideOf({ session }: FoundSession, flow: Flow): Flow {
+    const { source, destination } = this.#table.tuple(session, 'inside');
+    return { ...flow, source: destination, destination: source };
+  }
+
+  /** Returns where the requests of a session come from, and go to. */
+  read(session: number): Session {
+    return this.#table.read(session);
+  }
+
+  /** Whether any session of a request from the source to the destination is open. */
+  hasBetween(source: Uint8Array, destination: Uint8Array): boolean {
+    return this.#table.hasBetween(source, destination);
+  }
+
+  /** Translates an ICMP error about a request; returns whose session it is about. */
+  translateError(
+    packet: Uint8Array,
+  ): { readonly tag: SessionTag; readonly packet: Uint8Array } | undefined {
+    const translated = translateErrorOfSession(packet, this.#table);
+    const tag = translated.ok ? this.#table.tag(translated.value.session) : undefined;
+    return translated.ok && tag !== undefined
+      ? { tag, packet: translated.value.packet }
+      : undefined;
+  }
+
+  handleFacts(facts: FlowFacts, now: Instant): void {
+    this.#now = now;
+    this.#table.handleFacts(facts.session, facts, now);
+  }
+
+  handleWallClock(unixMs: number, now: Instant): void {
+    this.#records.handleWallClock(unixMs, now);
+  }
+
+  handleTimeout(now: Instant): void {
+    this.#now = now;
+    this.#table.handleTimeout(now);
+  }
+
+  end(session: number, now: Instant): void {
+    this.#now = now;
+    this.#table.end(session);
+  }
+
+  /** Ends what the peer and we have open with each other. */
+  endAllOf(peer: number, now: Instant): void {
+    this.#now = now;
+    this.#table.endAllOf(ownerOf('client', peer));
+    this.#table.endAllOf(ownerOf('gateway', peer));
+  }
+
+  endWhere(predicate: (tag: SessionTag, session: number) => boolean, now: Instant): void {
+    this.#now = now;
+    this.#table.endWhere((session) => {
+      const tag = this.#table.tag(session);
+      return tag !== undefined && predicate(tag, session);
+    });
+  }
+
+  pollTimeout(): Deadline | undefined {
+    return this.#table.pollTimeout();
+  }
+
+  recordsAfter(sequence: number, most: number): readonly FlowRecord[] {
+    return this.#records.after(sequence, most);
+  }
+
+  /** How many sessions peers have open with resources of ours. */
+  countOf(role: SessionTag['role'], peer: number): number {
+    return this.#table.sizeOf(ownerOf(role, peer));
+  }
+
+  /** The sessions for people to read, at most `most` of them. */
+  statuses(most: number, now: Instant): readonly SessionStatus[] {
+    const statuses: SessionStatus[] = [];
+    for (const session of this.#table.sessions()) {
+      if (statuses.length >= most) break;
+      const tag = this.#table.tag(session);
+      if (tag !== undefined) statuses.push(statusOf(this.#table.read(session), tag, now));
+    }
+    return statuses;
+  }
+
+  #found(
+    session: number | undefined,
+    role: SessionTag['role'],
+    isReply: boolean,
+    isWithoutPorts: boolean,
+  ): FoundSession | undefined {
+    const tag = session === undefined ? undefined : this.#table.tag(session);
+    if (session === undefined || tag?.role !== role) return undefined;
+    return { session, tag, rewrite: this.#table.rewrite(session, isReply, isWithoutPorts) };
+  }
+
+  #record(event: FlowRecord['event'], session: number): void {
+    const tag = this.#table.tag(session);
+    if (tag === undefined) return;
+    this.#records.add(event, this.#table.read(session), tag, this.#pathOf(tag.peer), this.#now);
+  }
+}
+
+/** Both sides have limits of their own for each peer. */
+function ownerOf(role: SessionTag['role'], peer: number): number {
+  return 2 * peer + (role === 'client' ? 1 : 0);
+}
+
+function statusOf(session: Session, tag: SessionTag, now: Instant): SessionStatus {
+  const { inside, outside } = session;
+  const { destinationPort: port } = tag;
+  return {
+    role: tag.role,
+    peer: tag.peerId,
+    resource: tag.resource,
+    domain: tag.domain,
+    protocol: nameOfProtocol(session.protocol),
+    state: session.state,
+    source: { address: inside.source, port: inside.port },
+    destination: { address: inside.destination, port },
+    translatedSource: { address: outside.source, port: outside.port },
+    translatedDestination: { address: outside.destination, port },
+    idleMs: Math.max(0, Math.round(now - session.touchedAt)),
+    sentBytes: session.requests.bytes,
+    receivedBytes: session.replies.bytes,
+  };
+}
