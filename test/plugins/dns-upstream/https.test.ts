@@ -8,7 +8,8 @@ import {
   type ServerHttp2Stream,
 } from 'node:http2';
 import { createServer as createHttpsServer } from 'node:https';
-import type { AddressInfo, Socket } from 'node:net';
+import type { AddressInfo, Server, Socket } from 'node:net';
+import { createServer as createTlsServer } from 'node:tls';
 import t, { type Test } from 'tap';
 import { EXCHANGE_PATIENCE } from '../../../core/dns/forwarder.ts';
 import { STREAM_IDLE, STREAM_PATIENCE } from '../../../plugins/dns-upstream/query-stream.ts';
@@ -16,6 +17,7 @@ import { question, reply } from '../../core/dns/messages.ts';
 import { Authority, makeDirectory } from '../../interop/mosquitto-broker.ts';
 import { SeededRandom } from '../../sim/seeded-random.ts';
 import { Scene } from './scene.ts';
+import { freePort } from './servers.ts';
 
 const directory = makeDirectory();
 t.teardown(() => directory.remove());
@@ -106,7 +108,6 @@ await t.test('a session that the server ends is replaced by another', async (t) 
     goaway: (session) => session.goaway(),
     'goaway with an error': (session) => session.goaway(constants.NGHTTP2_ENHANCE_YOUR_CALM),
     'graceful close': (session) => session.close(),
-    destruction: (session) => session.destroy(),
     'TCP breaks': (session) => sockets.get(session)?.destroy(),
   };
   for (const [name, end] of Object.entries(ends)) {
@@ -130,7 +131,7 @@ await t.test('a session that the server ends is replaced by another', async (t) 
 
 await t.test('a server that ends sessions before it answers has failed', async (t) => {
   const scene = new Scene(t, { isManual: true, authorities });
-  const server = await h2Server(t, ({ stream }) => void stream.session?.destroy());
+  const server = await h2Server(t, ({ stream }) => stream.session?.destroy());
   const failure = { upstream: `${server.origin}/dns-query`, transport: 'https' };
   for (const id of [1, 2]) scene.ask(server.origin, 'https', id);
   await scene.until(() => scene.failures.length > 0);
@@ -163,13 +164,38 @@ await t.test('a silent server fails; a request that it forgets is given up', asy
   await scene.until(() => silent.sessions[0]?.destroyed === true);
 });
 
-await t.test('a server without HTTP/2 has failed', async (t) => {
+await t.test('a server that does not run or does not speak HTTP/2 has failed', async (t) => {
   const scene = new Scene(t, { isManual: true, authorities });
-  for (const options of [identity, { ...identity, ALPNProtocols: [] }]) {
-    const server = createHttpsServer(options, (_, response) => void response.end());
-    const origin = `https://localhost:${await listen(t, server)}`;
-    scene.ask(origin, 'https', 1);
+  const h2 = { ...identity, ALPNProtocols: ['h2'] };
+  const ports = [
+    await freePort(),
+    await listen(
+      t,
+      createHttpsServer(identity, (_, response) => void response.end()),
+    ),
+    await listen(t, createHttpsServer({ ...identity, ALPNProtocols: [] })),
+    await listen(
+      t,
+      createTlsServer(h2, (socket) => socket.end()),
+    ),
+    await listen(
+      t,
+      createTlsServer(h2, (socket) => socket.destroy()),
+    ),
+    await listen(
+      t,
+      createTlsServer(h2, (socket) => socket.end('HTTP/1.1 200 OK\r\n\r\n')),
+    ),
+    await listen(
+      t,
+      createTlsServer(h2, (socket) => void socket.write(Buffer.alloc(99_999, 1))),
+    ),
+  ];
+  for (const port of ports) {
+    const origin = `https://localhost:${port}`;
+    for (const id of [1, 2]) scene.ask(origin, 'https', id);
     await scene.until(() => scene.failures.length > 0);
+    await scene.settle();
     t.same(scene.failures.splice(0), [{ upstream: `${origin}/dns-query`, transport: 'https' }]);
   }
 });
@@ -246,7 +272,7 @@ async function h2Server(
   const sessions: ServerHttp2Session[] = [];
   const server: Http2SecureServer = createSecureServer({ ...identity, ...options });
   let latest: Socket | undefined;
-  server.on('secureConnection', (socket) => (latest = socket));
+  server.prependListener('secureConnection', (socket) => (latest = socket));
   server.on('session', (session) => {
     sessions.push(session);
     if (latest !== undefined) sockets.set(session, latest);
@@ -285,10 +311,11 @@ function reset(stream: ServerHttp2Stream, message: Uint8Array): void {
   stream.write(message, () => stream.destroy(new Error('reset')));
 }
 
-async function listen(
-  t: Test,
-  server: Http2SecureServer | ReturnType<typeof createHttpsServer>,
-): Promise<number> {
+async function listen(t: Test, server: Server): Promise<number> {
+  server.on('connection', (socket: Socket) => {
+    socket.on('error', () => undefined);
+    t.teardown(() => socket.destroy());
+  });
   server.listen(0, '127.0.0.1');
   await once(server, 'listening');
   t.teardown(() => server.close());
