@@ -1,4 +1,4 @@
-import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { InterceptionFailure } from '../../core/plugin/dns-interception.ts';
 import type { Log } from '../../core/sansio/log.ts';
@@ -31,7 +31,7 @@ export class Dnsmasq {
     const place = await this.#find();
     if (place === undefined) return text === '' ? undefined : NO_DNSMASQ;
     const before = place.confDirs.map((directory) => ({ directory, text: textIn(directory) }));
-    const outdated = before.filter((one) => one.text !== text);
+    const outdated = before.filter((one) => one.text !== text || isUnfinished(one.directory));
     if (outdated.length === 0) return undefined;
 
     const failure =
@@ -40,12 +40,13 @@ export class Dnsmasq {
     if (failure !== undefined) return failure;
     const restarted = await run(place.restart);
     if (restarted.ok) {
+      finish(outdated);
       this.#log.debug('dnsmasq restarted', { instances: outdated.length });
       return undefined;
     }
     // Without us it may be able to.
     write(outdated);
-    await run(place.restart);
+    if ((await run(place.restart)).ok) finish(outdated);
     return { why: 'refused', detail: `${place.restart.join(' ')}: ${restarted.complaint}` };
   }
 }
@@ -58,6 +59,8 @@ const NO_DNSMASQ: InterceptionFailure = {
 const FILE = 'culvert.conf';
 /** dnsmasq does not read what begins with a dot. */
 const DRAFT = '.culvert.conf';
+/** Is there from a change until dnsmasq was restarted: we may be killed in between. */
+const UNFINISHED = '.culvert.unfinished';
 
 interface Contents {
   readonly directory: string;
@@ -91,6 +94,7 @@ function write(wanted: readonly Contents[]): InterceptionFailure | undefined {
   return attempt(() => {
     for (const { directory, text } of wanted) {
       const file = join(directory, FILE);
+      writeFileSync(join(directory, UNFINISHED), '');
       if (text === '') {
         rmSync(file, { force: true });
         continue;
@@ -99,6 +103,14 @@ function write(wanted: readonly Contents[]): InterceptionFailure | undefined {
       renameSync(join(directory, DRAFT), file);
     }
   });
+}
+
+function finish(changed: readonly Contents[]): void {
+  for (const { directory } of changed) rmSync(join(directory, UNFINISHED), { force: true });
+}
+
+function isUnfinished(directory: string): boolean {
+  return existsSync(join(directory, UNFINISHED));
 }
 
 function attempt(work: () => void): InterceptionFailure | undefined {
