@@ -87,7 +87,8 @@ export class NamesWorld {
   #intercept({ wanted }: Extract<Command, { type: 'intercept-dns' }>): CommandResult | undefined {
     const { dnsInterception } = this.#reach;
     if (dnsInterception === undefined) {
-      const detail = 'this kernel has no nf_tables with connection tracking: install kmod-nft-nat';
+      const detail =
+        'this kernel has no nf_tables with connection tracking: install kmod-nft-nat and kmod-nf-conntrack-netlink';
       const failure = { why: 'refused', detail } as const;
       return { type: 'dns-intercepted', failure: wanted.type === 'off' ? undefined : failure };
     }

@@ -32,7 +32,7 @@ await command(async () => {
         Package: 'culvert',
         Version: `${version}-r${RELEASE}`,
         // Node.js is not named: OpenWrt 25.12 has no such package, and /usr/bin/culvert finds others.
-        Depends: 'ca-bundle, kmod-tun',
+        Depends: 'ca-bundle, kmod-tun, kmod-nft-nat, kmod-nf-conntrack-netlink',
         Source: 'culvert',
         SourceName: 'culvert',
         License: 'Apache-2.0',

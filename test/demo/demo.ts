@@ -39,6 +39,9 @@ const [SITE_A, SITE_B] = SITES;
 
 const FLEET = 'demo';
 const BROKER = 'mqtt://203.0.113.1:1883';
+/** A name that only the site of B knows, and the server behind it. */
+const APP = 'app.site-b.example';
+const APP_PAGE = 'Hello from the other site';
 const FILE_BYTES = 64 * 2 ** 20;
 const CULVERT = ['node', 'dist/culvert.cjs'];
 const OPERATOR = ['node', 'dist/culvert-fleet.cjs'];
@@ -103,14 +106,16 @@ async function run(lab: Lab, directory: string): Promise<void> {
   );
   const rtt = await step(`Pinging ${SITE_B.host} from ${SITE_A.host}`, () => ping(lab));
   const path = await step('Asking the daemon for the path', () => pathOf(lab, directory));
+  const page = await step(`Fetching http://${APP}/ by name`, () => fetchByName(lab));
   const download = await step('Downloading a file over HTTP, with checksum', () => fetchFile(lab));
   const iperf = await step('Measuring with iperf3', () => measure(lab));
 
   const rows = [
     ['WHAT', 'RESULT'],
-    ['path', `${SITE_A.device} → ${path.endpoint} (${path.state}, direct UDP)`],
+    ['path', `${SITE_A.device} → ${path.path?.remote} (${path.state}, ${path.path?.kind} UDP)`],
     ['handshake', path.handshakeMs === undefined ? '-' : `${path.handshakeMs.toFixed(1)} ms`],
     ['round trip', `${rtt} ms (LAN host to LAN host)`],
+    ['by name', page],
     ['download', download],
     ['throughput', iperf],
     ...versions,
@@ -193,6 +198,7 @@ async function pushDesired(
     [SITE_A, SITE_B],
     [SITE_B, SITE_A],
   ] as const) {
+    const resources = own === SITE_A ? USED_BY_A : SERVED_BY_B;
     const configuration = {
       schema: 1,
       // wg finds a userspace interface by its name, machine-wide: two of one name hide each other.
@@ -200,11 +206,14 @@ async function pushDesired(
       peers: [
         {
           id: other.device,
+          kind: 'culvert',
           publicKey: keys.get(other.device)?.publicKey,
           endpoint: `${other.wan}:51820`,
           allowedIps: [`${other.tunnel}/32`, `192.168.${other.lan}.0/24`],
         },
       ],
+      site: { lans: [`to-${own.host}`] },
+      ...resources,
     };
     const file = join(directory, `${own.device}.json`);
     writeFileSync(file, JSON.stringify(configuration, undefined, 2));
@@ -227,6 +236,25 @@ async function pushDesired(
   }
   return rows;
 }
+
+/** Host A uses a name of site B through its router, to which its queries are sent. */
+const USED_BY_A = {
+  resources: [{ id: 'app', type: 'dns', patterns: [APP], gateways: [SITE_B.device] }],
+  dns: { mode: 'redirect' },
+};
+
+/** Site B offers the name, and its LAN, and says who may use them. */
+const SERVED_BY_B = {
+  resources: [
+    { id: 'app', type: 'dns', patterns: [APP], filters: [{ protocol: 'tcp', ports: ['80'] }] },
+    { id: 'lan', type: 'cidr', prefixes: [`192.168.${SITE_B.lan}.0/24`] },
+  ],
+  authorizations: [
+    { peer: SITE_A.device, resource: 'app' },
+    { peer: SITE_A.device, resource: 'lan' },
+  ],
+  dns: { upstreams: [hostOf(SITE_B)] },
+};
 
 function reportOf(output: string): string {
   const last = output.trim().split('\n').at(-1) ?? '{}';
@@ -258,6 +286,23 @@ async function pathOf(lab: Lab, directory: string): Promise<Status['peers'][numb
   const [peer] = status.peers;
   if (peer?.state !== 'connected') throw new Error(`not connected: ${JSON.stringify(status)}`);
   return peer;
+}
+
+async function fetchByName(lab: Lab): Promise<string> {
+  const names = ['node', 'test/demo/name-server.mjs', hostOf(SITE_B), APP, hostOf(SITE_B)];
+  await lab.spawn(SITE_B.host, names).waitFor(/listening/, 10_000);
+  const page = `require('http').createServer((_, r) => r.end('${APP_PAGE}'))`;
+  const web = `${page}.listen(80, '${hostOf(SITE_B)}', () => console.log('listening'))`;
+  await lab.spawn(SITE_B.host, ['node', '-e', web]).waitFor(/listening/, 10_000);
+  const router = `192.168.${SITE_A.lan}.1`;
+  const fetch = ['node', 'test/demo/fetch-by-name.mjs', `http://${APP}/`, router];
+  const { address, status, text } = JSON.parse(await succeed(lab, SITE_A.host, fetch, 15_000)) as {
+    address: string;
+    status: number;
+    text: string;
+  };
+  if (status !== 200 || text !== APP_PAGE) throw new Error(`${address} said ${status}: ${text}`);
+  return `http://${APP}/ at ${address} here, ${hostOf(SITE_B)} there: "${text}"`;
 }
 
 async function fetchFile(lab: Lab): Promise<string> {

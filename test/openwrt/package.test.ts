@@ -63,7 +63,7 @@ await t.test('control, conffiles and scripts say what opkg needs', async (t) => 
     /^Package: culvert$/m,
     new RegExp(`^Version: ${version}-r1$`, 'm'),
     /^Architecture: all$/m,
-    /^Depends: ca-bundle, kmod-tun$/m,
+    /^Depends: ca-bundle, kmod-tun, kmod-nft-nat, kmod-nf-conntrack-netlink$/m,
     /^License: Apache-2\.0$/m,
     /^Installed-Size: \d{5,}$/m,
     /^Description: \S/m,
