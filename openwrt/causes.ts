@@ -61,13 +61,19 @@ const GOODBYE_CAUSES: Readonly<Record<GoodbyeReason, Cause>> = {
   restarting: { meaning: 'it said goodbye: it restarts' },
   leaving: { meaning: 'it said goodbye: it was stopped', cure: 'start the peer again' },
   revoked: {
-    meaning: 'it said goodbye: its configuration has us no more',
-    cure: 'is this device still among the peers of the other one?',
+    meaning: 'it said goodbye: its configuration has us no more, or nothing that we may use',
+    cure: 'is this device still among the peers of the other one, and authorized for something there?',
   },
+};
+
+const DISMISSED: Cause = {
+  meaning: 'its last authorization here ended, and it was told so',
+  cure: 'authorize it for a resource of this site again',
 };
 
 const CAUSES = new Map<string, Cause>([
   ...Object.entries({ ...PATH_CAUSES, ...NO_PATH_CAUSES, ...NO_SESSION_CAUSES }),
+  ['dismissed', DISMISSED],
   ...Object.entries(GOODBYE_CAUSES).map(
     ([reason, cause]) => [`said goodbye: ${reason}`, cause] as const,
   ),

@@ -233,13 +233,15 @@ export class Connection {
     this.#settle(now);
   }
 
-  /** The peer goes: nothing is kept of the path, and no timeout will say so again. */
-  handleGoodbye(reason: GoodbyeReason, now: Instant): void {
+  /**
+   * The peer goes, or is `dismissed` by us: nothing is kept of the path, and no timeout will say so again.
+   */
+  handleGoodbye(reason: GoodbyeReason | 'dismissed', now: Instant): void {
     this.#lastNow = now;
     if (this.#state === 'waiting') return;
     this.#drop(now);
     this.#state = 'waiting';
-    this.#why = `the peer said goodbye: ${reason}`;
+    this.#why = reason === 'dismissed' ? reason : `said goodbye: ${reason}`;
     this.#timers.set('retry', this.#retry.handleGone(reason === 'restarting', now));
     this.#settle(now);
   }

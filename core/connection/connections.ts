@@ -270,7 +270,7 @@ export class Connections {
     this.#change(index, now, ({ connection }) => connection.handleHandshakeFailed(why, now));
   }
 
-  handleGoodbye(index: PeerIndex, reason: GoodbyeReason, now: Instant): void {
+  handleGoodbye(index: PeerIndex, reason: GoodbyeReason | 'dismissed', now: Instant): void {
     this.#change(index, now, ({ connection }) => connection.handleGoodbye(reason, now));
   }
 

@@ -532,8 +532,11 @@ export class Engine {
     for (let event = resources.pollEvent(); event; event = resources.pollEvent()) {
       worked = true;
       if (event.type === 'event') this.#events.push(event.event);
-      else if (event.type === 'dismiss') this.#paths.dismiss(event.peer, now);
-      else this.#paths.say(event.peer, event.message, now);
+      else if (event.type === 'send-message') this.#paths.say(event.peer, event.message, now);
+      else {
+        this.#paths.dismiss(event.peer, now);
+        this.#peers.handleDismissed(event.peer);
+      }
     }
     for (let sent = resources.pollCommand(); sent; sent = resources.pollCommand()) {
       this.#commands.push(sent);

@@ -272,7 +272,7 @@ export class Paths {
     if (peer === undefined) return;
     this.#sayGoodbye(peer, 'revoked');
     this.#plane.endSessions(peer.index, now);
-    this.#connections.handleGoodbye(peer.index, 'revoked', now);
+    this.#connections.handleGoodbye(peer.index, 'dismissed', now);
     peer.report = undefined;
   }
 

@@ -111,6 +111,7 @@ export class Peers {
     this.#seek(peer, this.#endpoints.handleSilence(id), now);
     // Tried again and again, it is told once; and not at all of a peer that said it would go.
     if (history?.cause === cause || history?.cause?.startsWith(GOODBYE) === true) return;
+    if (history?.cause === 'dismissed') return;
     this.#history.set(id, { ...history, cause });
     this.#events.push({ type: 'connection-failed', peer: id, cause });
   }
@@ -118,6 +119,11 @@ export class Peers {
   handlePeerLeft(id: string, reason: GoodbyeReason): void {
     this.#history.set(id, { ...this.#history.get(id), cause: `${GOODBYE}: ${reason}` });
     this.#events.push({ type: 'peer-left', peer: id, reason });
+  }
+
+  /** The connection with the peer was ended as it may use nothing here any more. */
+  handleDismissed(id: string): void {
+    this.#history.set(id, { ...this.#history.get(id), cause: 'dismissed' });
   }
 
   handleAnswer(answer: Answer, now: Instant): void {
