@@ -21,6 +21,8 @@ export class DaemonInLab {
   nodeFlags: readonly string[] = [];
   /** For the process of the daemon. */
   environment: Readonly<Record<string, string>> = {};
+  /** What the daemon runs inside. */
+  prefix: readonly string[] = [];
   #running: Running | undefined;
 
   /** `directory` is made; state, socket and configuration lie in it. */
@@ -55,7 +57,7 @@ export class DaemonInLab {
   spawnWith(...options: readonly string[]): Running {
     const own = ['--state-dir', this.directory, '--socket', this.socket];
     const node = [process.execPath, ...this.nodeFlags];
-    const command = [...node, BUNDLE, 'run', ...own, ...options];
+    const command = [...this.prefix, ...node, BUNDLE, 'run', ...own, ...options];
     this.#running = this.#lab.spawn(this.#namespace, command, { env: this.environment });
     return this.#running;
   }
