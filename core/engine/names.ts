@@ -100,6 +100,8 @@ export class Names {
     hosts: new Map(),
   };
   #hasAskedSystem = false;
+  /** What an earlier run that was killed has changed for the LAN. */
+  #mayHaveLeftovers = true;
   #isListening = false;
   #groups: readonly string[] = [];
   #interception: Interception = { type: 'off' };
@@ -412,11 +414,12 @@ export class Names {
     if (this.#isIntercepting()) {
       if (wasOff) this.#interception = { type: 'starting' };
       if (dns.mode === 'dnsmasq') addresses.push(socketAddress(LOOPBACK, dns.listenPort));
-    } else if (!wasOff) {
+    } else if (!wasOff || this.#mayHaveLeftovers) {
       this.#interception = { type: 'off' };
       this.#retryAt = undefined;
       this.#commands.push({ type: 'intercept-dns', wanted: { type: 'off' } });
     }
+    this.#mayHaveLeftovers = false;
     const isRedirecting = this.#isIntercepting() && dns.mode === 'redirect';
     const interfaces = isRedirecting ? site.lans : [];
     const wanted: WantedDnsListener = { port: dns.listenPort, interfaces, addresses };

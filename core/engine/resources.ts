@@ -10,7 +10,7 @@ import type { GoodbyeReason, PathKind, PeeringMessage } from '../peering/message
 import type { Peering } from '../peering/peering.ts';
 import type { WantedRuleset } from '../netlink/nftables/wanted-ruleset.ts';
 import type { RulesetFailure } from '../plugin/ruleset.ts';
-import { earliest, type Deadline } from '../sansio/agent.ts';
+import { sooner, type Deadline } from '../sansio/agent.ts';
 import type { Instant } from '../sansio/instant.ts';
 import type { Random } from '../sansio/random.ts';
 import { ClientSide } from './client-side.ts';
@@ -186,6 +186,16 @@ export class Resources {
     }
   }
 
+  /** Whether the packet filter is not as it should be. */
+  get hasRulesetFailed(): boolean {
+    return this.#hasRulesetFailed;
+  }
+
+  /** Returns the name of a peer. */
+  peerId(index: number): string | undefined {
+    return this.#peers.get(index)?.id;
+  }
+
   handleFacts(facts: FlowFacts, now: Instant): void {
     this.sessions.handleFacts(facts, now);
   }
@@ -250,12 +260,8 @@ export class Resources {
   }
 
   pollTimeout(): Deadline | undefined {
-    return earliest(
-      this.sessions.pollTimeout(),
-      this.client.pollTimeout(),
-      this.gateway.pollTimeout(),
-      this.names.pollTimeout(),
-    );
+    const sides = sooner(this.client.pollTimeout(), this.gateway.pollTimeout());
+    return sooner(sooner(this.sessions.pollTimeout(), this.names.pollTimeout()), sides);
   }
 
   #remove(index: number, now: Instant): void {
