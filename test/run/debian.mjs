@@ -37,6 +37,7 @@ const needed = [
   { debian: 'unbound', proof: 'unbound', use: 'a real DNS server over TLS and HTTPS' },
   { debian: 'bind9-dnsutils', proof: 'dig', use: 'an independent DNS client' },
   { debian: 'knot-dnsutils', proof: 'kdig', use: 'another one, that pipelines over TCP' },
+  { debian: 'dnsperf', proof: 'dnsperf', use: 'queries a second, in the benchmarks' },
   { debian: 'tcpdump', proof: 'tcpdump', use: 'shows what is on the wire' },
   { debian: 'strace', proof: 'strace', use: 'system calls per packet' },
   { debian: 'jq', proof: 'jq', use: 'reads log lines as an operator would' },
@@ -83,7 +84,9 @@ export function install(packages) {
       for (const name of names) apt('install', '-qy', '--no-install-recommends', name);
     }
   });
-  for (const service of existsSync('/run/systemd/system') ? ['mosquitto', 'coturn', 'unbound'] : []) {
+  for (const service of existsSync('/run/systemd/system')
+    ? ['mosquitto', 'coturn', 'unbound']
+    : []) {
     if (packages.some(({ debian }) => debian === service)) {
       spawnSync('systemctl', ['disable', '--now', service], { stdio: 'ignore' });
     }
