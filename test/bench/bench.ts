@@ -6,6 +6,7 @@ import type { Bench } from './bench-definition.ts';
 import { describeMachine } from './machine.ts';
 import { memory } from './memory.ts';
 import { microBenches } from './micro-benches.ts';
+import { names } from './names.ts';
 import { paths } from './paths.ts';
 import { plot } from './plot.ts';
 import { formatReport, reportJson } from './report.ts';
@@ -13,7 +14,7 @@ import { Samples } from './samples.ts';
 import { size } from './size.ts';
 import { tunnels } from './tunnels.ts';
 
-const BENCHES: readonly Bench[] = [tunnels, paths, memory, size, ...microBenches];
+const BENCHES: readonly Bench[] = [tunnels, paths, names, memory, size, ...microBenches];
 
 /** Numbers that are worth keeping lie beside the code; those of a quick look do not. */
 const RESULTS = 'test/bench/results';
@@ -25,7 +26,7 @@ Measures, in about half an hour on two cores, and prints medians and ratios.
 
   --quick              one short round, to see that everything works; results go to ${QUICK_RESULTS}
   --only NAME          this bench alone, may be given more than once: ${BENCHES.map(({ name }) => name).join(', ')}
-  --contestant WORD    only tunnels or paths whose name holds the word, may be given more than once
+  --contestant WORD    only tunnels, paths or forwarders whose name holds the word, may be given more than once
   --rounds N           3 by default
   --seconds N          of each measurement, 5 by default
   --out DIR            where JSON and SVG go, ${RESULTS} by default
