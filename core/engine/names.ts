@@ -11,6 +11,7 @@ import { RCODE } from '../dns/numbers.ts';
 import { PatternTable } from '../dns/pattern.ts';
 import { ProxyPool, type ProxyRanges } from '../dns/proxy-pool.ts';
 import { Resolver, type SiteResource } from '../dns/resolver.ts';
+import { reverseZones } from '../dns/reverse-name.ts';
 import { SiteLookup, type SiteLookupEvent } from '../dns/site-lookup.ts';
 import { UpstreamRules } from '../dns/upstream-rules.ts';
 import type { Upstream } from '../dns/upstream.ts';
@@ -436,8 +437,11 @@ export class Names {
       return { type: 'redirect', interfaces: site.lans, port: dns.listenPort };
     }
     const patterns = this.#used.flatMap((it) => (it.type === 'dns' ? it.patterns : []));
+    // Of its own accord dnsmasq would ask the provider who a proxy is.
+    const { ipv4, ipv6 } = dns.proxies;
+    const zones = [...zonesOf(patterns), ...reverseZones(ipv4), ...reverseZones(ipv6)];
     const server: SocketAddress = socketAddress(LOOPBACK, dns.listenPort);
-    return { type: 'dnsmasq', zones: zonesOf(patterns), server };
+    return { type: 'dnsmasq', zones, server };
   }
 }
 
