@@ -73,6 +73,12 @@ export class DaemonInLab {
     return (await this.#running?.stop()) ?? -1;
   }
 
+  /** Ends it as a crash does. */
+  async kill(): Promise<void> {
+    this.#running?.signal('SIGKILL');
+    await this.#running?.ended;
+  }
+
   async status(): Promise<Status> {
     const { stdout } = await this.command('status', '--json', '--socket', this.socket);
     return JSON.parse(stdout) as Status;

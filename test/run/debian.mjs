@@ -9,6 +9,7 @@ import { arch } from 'node:process';
 const needed = [
   { debian: 'iproute2', proof: 'ip', use: 'network namespaces' },
   { debian: 'iputils-ping', proof: 'ping', use: 'traffic between namespaces' },
+  { debian: 'iputils-tracepath', proof: 'tracepath', use: 'hops and MTU of a path' },
   { debian: 'procps', proof: 'ps', use: 'memory budgets' },
   { debian: 'wireguard-go', proof: 'wireguard-go', use: 'interoperability: the Go implementation' },
   { debian: 'wireguard-tools', proof: 'wg', use: 'interoperability: keys, configuration, status' },
