@@ -28,6 +28,9 @@ export class MemoryNames implements NamesReach {
   listening: WantedDnsListener | undefined;
   filter: WantedRuleset = [];
   zone: Zone = () => [];
+  /** Takes a question to a server in another site; false for one to a server of this site. */
+  askSite: (transmit: DnsTransmit) => boolean = () => false;
+  readonly #responses = new Map<string, (bytes: Uint8Array) => void>();
   readonly #clock: Clock;
   #onQuery: (query: DnsQuery) => void = () => undefined;
   #handlers: Parameters<DnsUpstreams['listenTo']>[0] | undefined;
@@ -53,6 +56,26 @@ export class MemoryNames implements NamesReach {
     return id;
   }
 
+  /** A query that came through the tunnel. */
+  handleQuery(
+    query: { readonly remote: string; readonly local: string; readonly bytes: Uint8Array },
+    onAnswer: (bytes: Uint8Array) => void,
+  ): void {
+    const source = `tunnel ${this.#nextId++}`;
+    this.#responses.set(source, onAnswer);
+    this.#onQuery({
+      client: { source, transport: 'udp' },
+      remote: socket(query.remote),
+      local: socket(query.local),
+      bytes: query.bytes,
+    });
+  }
+
+  /** The answer of a server in another site. */
+  handleAnswer(upstream: string, port: number, bytes: Uint8Array): void {
+    this.#handlers?.onAnswer({ upstream, transport: 'udp', port, bytes });
+  }
+
   readonly dnsListener: DnsListener = {
     listenTo: (onQuery) => {
       this.#onQuery = onQuery;
@@ -61,7 +84,9 @@ export class MemoryNames implements NamesReach {
       this.listening = wanted;
       return [];
     },
-    respond: (_client, bytes) => {
+    respond: (client, bytes) => {
+      const respond = this.#responses.get(client.source);
+      if (respond !== undefined) return respond(bytes);
       const answer = dnsPacket.decode(Buffer.from(bytes));
       this.answers.set(answer.id ?? 0, answer);
     },
@@ -99,12 +124,14 @@ export class MemoryNames implements NamesReach {
     monitor: () => () => undefined,
   };
 
-  #serve({ upstream, transport, port, bytes }: DnsTransmit): void {
+  #serve(transmit: DnsTransmit): void {
+    const { upstream, transport, port, bytes } = transmit;
     const query = dnsPacket.decode(Buffer.from(bytes));
     const [question] = query.questions ?? [];
     if (question === undefined || placeOf(upstream.id) === undefined) return;
     const { name, type } = question;
     this.asked.push({ name: name.toLowerCase(), type, upstream: upstream.id });
+    if (this.askSite(transmit)) return;
     const found = this.zone({ name: name.toLowerCase(), type });
     if (found === 'silence') return;
     const answer = dnsPacket.encode({
