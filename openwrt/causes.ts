@@ -2,8 +2,11 @@ import type { ConnectionFailure, SelectionReason } from '../core/connection/conn
 import { ICE_TIMEOUT } from '../core/ice/constants.ts';
 import type { RelayFailure } from '../core/connection/relay.ts';
 import type { PathLoss } from '../core/engine/event.ts';
+import type { UnservedCause, UnusableCause } from '../core/engine/resource-status.ts';
 import type { GoodbyeReason } from '../core/peering/message.ts';
+import type { SetupFailure } from '../core/peering/resource-setups.ts';
 import type { ListenFailure } from '../core/plugin/datagrams.ts';
+import type { InterceptionFailure } from '../core/plugin/dns-interception.ts';
 import type { HandshakeFailure } from '../core/wireguard/outputs.ts';
 
 /** What a cause means to a person, and what there is to be done about it. */
@@ -142,3 +145,60 @@ export const STREAMS_CAUSES: Readonly<Record<ListenFailure, Cause>> = {
 
 /** Why a relay cannot be used. */
 export const RELAY_CAUSES: Readonly<Record<string, Cause | undefined>> = NO_RELAY_CAUSES;
+
+/** Why a resource cannot be used: of a peer, or ours by peers. */
+export const RESOURCE_CAUSES: Readonly<Record<UnusableCause | UnservedCause, Cause>> = {
+  'dns-off': {
+    meaning: 'its names are not answered: dns.mode is off',
+    cure: 'set dns.mode to redirect or dnsmasq',
+  },
+  'dns-starting': { meaning: 'its names are not answered yet' },
+  'dns-failed': { meaning: 'its names are not answered', cure: 'see: culvert dns' },
+  'no-gateway': { meaning: 'no gateway of it is connected', cure: 'see: culvert paths' },
+  refused: {
+    meaning: 'the gateway refuses all names that it was asked for',
+    cure: 'there: is this device authorized for the resource, with these patterns and proxies?',
+  },
+  'no-answer': {
+    meaning: 'the gateway does not answer when it is asked for names',
+    cure: 'does it run a Culvert that serves resources? see its log',
+  },
+  'nobody-authorized': {
+    meaning: 'no peer may use it',
+    cure: 'name peers and this resource in authorizations',
+  },
+  'not-masqueraded': {
+    meaning: 'the packet filter refused our table: hosts of the site may not answer peers',
+    cure: 'see the log: nf_tables with NAT is needed, and the right to change it',
+  },
+};
+
+/** Why one name of a resource cannot be used. */
+export const NAME_CAUSES: Readonly<Record<SetupFailure, string>> = {
+  refused: 'the gateway refuses it',
+  'not-resolved': 'the gateway finds no address of it in its site',
+  'no-answer': 'the gateway did not answer',
+};
+
+const NO_DNS_CAUSES: Readonly<Record<InterceptionFailure['why'] | ListenFailure, Cause>> = {
+  'port-taken': {
+    meaning: 'another program has the port',
+    cure: 'choose a dns.listenPort that is free',
+  },
+  'not-permitted': {
+    meaning: 'the system does not permit it',
+    cure: 'run the daemon as root',
+  },
+  'no-answer': {
+    meaning: 'our listener did not answer when it was tried',
+    cure: 'have the interfaces of site.lans addresses, and is dns.listenPort open there?',
+  },
+  'no-dnsmasq': {
+    meaning: 'there is no dnsmasq that could ask us',
+    cure: 'install it, or set dns.mode to redirect',
+  },
+  refused: { meaning: 'the system refuses it' },
+};
+
+/** Why queries of the LAN do not come to us. */
+export const DNS_CAUSES: Readonly<Record<string, Cause | undefined>> = NO_DNS_CAUSES;

@@ -50,6 +50,7 @@ import { createSystemNames } from '../plugins/system-names/index.ts';
 import { createStreamTransport } from '../plugins/transport-stream/index.ts';
 import { createUdpTransport } from '../plugins/transport-udp/index.ts';
 import { readPem } from './configuration-file.ts';
+import { resourceMethods } from './daemon-methods.ts';
 import type { DaemonStatus } from './daemon-status.ts';
 import { logEvent } from './event-log.ts';
 import { CommandError } from './exit-code.ts';
@@ -216,7 +217,11 @@ class Daemon {
   async run(): Promise<void> {
     const localApi = createLocalApi({
       path: this.#options.socket,
-      methods: { status: () => this.#status(), drain: (params) => this.#drain(params) },
+      methods: {
+        ...resourceMethods(this.#engine.resources, this.#clock),
+        status: () => this.#status(),
+        drain: (params) => this.#drain(params),
+      },
       log: this.#log,
     });
     const calendar = setInterval(() => this.#tellTime(), WALL_CLOCK_INTERVAL_MS);

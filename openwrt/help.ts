@@ -26,6 +26,16 @@ usage: culvert <command> [options]
   paths     show how each Culvert peer is reached, what else would do, and why; and the relays
               [PEER] the one with this id alone
               --socket PATH, --json, --watch
+  resources show what peers serve us and what we serve them, and why something cannot be used
+              [RESOURCE] the one with this id alone, with its names and their addresses
+              --socket PATH, --json, --watch
+  dns       show whether queries of the LAN come here, what became of them, the servers, the proxies
+              --socket PATH, --json, --watch
+  nat       show the sessions of resources on both sides, those with the latest packets first
+              --socket PATH, --json, --watch
+  flows     print that flows of resources began and ended, as JSON, one record a line
+              --follow           go on until the daemon ends
+              --socket PATH
   drain     have the daemon end once no packets were exchanged for 10 s, or after 5 min; wait for it
               --cancel           have it stay after all
               --socket PATH

@@ -2,10 +2,14 @@ import { parseArgs } from 'node:util';
 import { parseBootstrap } from '../core/config/bootstrap.ts';
 import { parseConfiguration } from '../core/config/configuration.ts';
 import type { Severity } from '../core/sansio/log.ts';
-import { drain } from './command/drain.ts';
 import type { View } from './command/ask-status.ts';
+import { dns } from './command/dns.ts';
+import { drain } from './command/drain.ts';
+import { flows } from './command/flows.ts';
 import { keygen } from './command/keygen.ts';
+import { nat } from './command/nat.ts';
 import { paths } from './command/paths.ts';
+import { resources } from './command/resources.ts';
 import { status } from './command/status.ts';
 import { readConfigurationFile } from './configuration-file.ts';
 import { runDaemon } from './daemon.ts';
@@ -33,6 +37,20 @@ async function main(parameters: readonly string[]): Promise<void> {
     case 'paths': {
       const { values, positionals } = parse(rest, VIEW, 1);
       return paths(viewOf(values), positionals[0]);
+    }
+    case 'resources': {
+      const { values, positionals } = parse(rest, VIEW, 1);
+      return resources(viewOf(values), positionals[0]);
+    }
+    case 'dns':
+      return dns(viewOf(parse(rest, VIEW).values));
+    case 'nat':
+      return nat(viewOf(parse(rest, VIEW).values));
+    case 'flows': {
+      // What it prints is JSON in any case.
+      const { values } = parse(rest, { socket: TEXT, json: FLAG, follow: FLAG });
+      const { socket = LOCAL_SOCKET, follow = false } = values;
+      return flows({ socket, follow, write });
     }
     case 'drain': {
       const { values } = parse(rest, { socket: TEXT, cancel: FLAG });

@@ -18,6 +18,27 @@ export function formatTable(rows: readonly (readonly string[])[]): string {
     .join('\n');
 }
 
+/** A line below a row of a table: what it tells, and what that is. */
+export type Detail = readonly [label: string, text: string];
+
+/** Lays rows out in columns, with the details of each below it. */
+export function formatSections(
+  heading: readonly string[],
+  sections: readonly { readonly row: readonly string[]; readonly details: readonly Detail[] }[],
+): string {
+  const [first = '', ...rows] = formatTable([heading, ...sections.map(({ row }) => row)]).split(
+    '\n',
+  );
+  const lines = rows.flatMap((row, i) => [row, ...(sections[i]?.details ?? []).map(formatDetail)]);
+  return [first, ...lines].join('\n');
+}
+
+export function formatDetail([label, text]: Detail): string {
+  return `  ${label.padEnd(LABEL_WIDTH)}${text}`;
+}
+
+const LABEL_WIDTH = 6;
+
 /** `1.4 MiB`, `312 B` */
 export function formatBytes(bytes: number): string {
   const units = ['B', 'KiB', 'MiB', 'GiB', 'TiB'];
@@ -37,11 +58,15 @@ export function formatMs(ms: number | undefined): string {
 
 /** `12 s ago`, `3 min ago`, `never` for an absent time. */
 export function formatAgo(unixMs: number | undefined, nowUnixMs: number): string {
-  if (unixMs === undefined) return 'never';
-  const seconds = Math.max(0, Math.round((nowUnixMs - unixMs) / 1000));
-  if (seconds < 120) return `${seconds} s ago`;
+  return unixMs === undefined ? 'never' : `${formatSpan(nowUnixMs - unixMs)} ago`;
+}
+
+/** `12 s`, `3 min`, `5 h` */
+export function formatSpan(ms: number): string {
+  const seconds = Math.max(0, Math.round(ms / 1000));
+  if (seconds < 120) return `${seconds} s`;
   const minutes = Math.round(seconds / 60);
-  if (minutes < 120) return `${minutes} min ago`;
+  if (minutes < 120) return `${minutes} min`;
   const hours = Math.round(minutes / 60);
-  return hours < 48 ? `${hours} h ago` : `${Math.round(hours / 24)} d ago`;
+  return hours < 48 ? `${hours} h` : `${Math.round(hours / 24)} d`;
 }

@@ -33,6 +33,7 @@ import { FleetLink } from './fleet-link.ts';
 import type { Input } from './input.ts';
 import { keepDesired } from './kept-desired.ts';
 import { Peers } from './peers.ts';
+import { ResourceReader } from './resource-status.ts';
 import { isResourcesInput, Resources } from './resources.ts';
 import type { Status } from './status.ts';
 import { configurationAfterUapi, type UapiRefusal } from './uapi-configuration.ts';
@@ -62,6 +63,8 @@ export interface EngineOptions {
  * commands and events. See `SansIo` for the contract.
  */
 export class Engine {
+  /** What people see of resources, names and flows. */
+  readonly resources: ResourceReader;
   readonly #crypto: Crypto;
   readonly #plane: UserspacePlane;
   readonly #fleet: FleetLink | undefined;
@@ -119,6 +122,7 @@ export class Engine {
     const signalling = fleet && signallingOf(fleet);
     this.#paths = new Paths({ connections, plane: this.#plane, peering, signalling, kept });
     this.#peers = new Peers(this.#plane, this.#paths);
+    this.resources = new ResourceReader(this.#resources, () => this.#peers.statuses());
     this.#fleet = options.fleet === undefined ? undefined : new FleetLink(options.fleet, now);
     this.#drainChildren(now);
   }
@@ -306,6 +310,7 @@ export class Engine {
 
   status(): Status {
     const own = this.#running?.configuration.interface;
+    const peers = this.#peers.statuses();
     return {
       phase: this.#phaseForPeople(),
       publicKey: this.#publicKey,
@@ -319,7 +324,8 @@ export class Engine {
               addresses: own.addresses.map(formatIpPrefix),
             },
       fleet: this.#fleet?.status(),
-      peers: this.#peers.statuses(),
+      peers,
+      resources: this.resources.summary(peers),
       relays: this.#paths.relays(),
       streams: this.#paths.streams(),
       drain: this.#drain.status(this.#lastNow),

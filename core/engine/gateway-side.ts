@@ -87,6 +87,11 @@ export class GatewaySide {
     return this.#served.length > 0;
   }
 
+  /** Resources of this site. */
+  get served(): readonly ResourceConfiguration[] {
+    return this.#served;
+  }
+
   /** Whether names are looked up for peers. */
   get servesNames(): boolean {
     return this.#served.some(({ type }) => type === 'dns');
@@ -103,6 +108,7 @@ export class GatewaySide {
     this.#served = resources.filter(({ gateways }) => gateways.length === 0);
     this.#names = namesOf(this.#served);
     this.#access.setResources(this.#served);
+    this.#nat.removeWhere(({ resource, domain }) => this.#isForeign(resource, domain));
     this.#authorizations.replace(authorizations, now);
     this.#settle(now);
   }
@@ -280,6 +286,12 @@ export class GatewaySide {
     return { resource: target?.resource ?? resource, domain: target?.domain };
   }
 
+  /** Whether the resource is there and does not have the name any more. */
+  #isForeign(resource: string, domain: string): boolean {
+    if (!this.#served.some(({ id }) => id === resource)) return false;
+    return !this.#names.matches(domain as DomainName).some(({ id }) => id === resource);
+  }
+
   #hasOpenSession(peerId: string, proxy: IpAddress): boolean {
     const addresses = this.#peers.get(peerId)?.addresses ?? [];
     const destination = ipAddressBytes(proxy);
@@ -301,7 +313,6 @@ export class GatewaySide {
           (tag) => tag.role === 'gateway' && tag.peerId === peer && tag.resource === resource,
           now,
         );
-        this.#nat.removeResource(peer, resource);
         this.#events.push({ type: 'flows-changed' });
       }
       this.#events.push(event);

@@ -204,10 +204,10 @@ export class Sessions {
     return this.#table.sizeOf(ownerOf(role, peer));
   }
 
-  /** The sessions for people to read, at most `most` of them. */
+  /** The sessions for people to read, at most `most` of them: those with the latest packets. */
   statuses(most: number, now: Instant): readonly SessionStatus[] {
     const statuses: SessionStatus[] = [];
-    for (const session of this.#table.sessions()) {
+    for (const session of this.#table.latest()) {
       if (statuses.length >= most) break;
       const tag = this.#table.tag(session);
       if (tag !== undefined) statuses.push(statusOf(this.#table.read(session), tag, now));

@@ -1,4 +1,4 @@
-import type { DeviceState } from '../fleet/report.ts';
+import type { DeviceState, ResourcesState } from '../fleet/report.ts';
 import { formatIpPrefix } from '../net/ip-prefix.ts';
 import type { SocketAddress } from '../net/socket-address.ts';
 import { encodeBase64 } from '../sansio/base64.ts';
@@ -6,6 +6,7 @@ import type { DrainStatus } from './drain.ts';
 import { tenthsOf, type PathsStatus, type RelayStatus } from './path-status.ts';
 import type { Paths } from './paths.ts';
 import type { Peer } from './peer-table.ts';
+import type { ResourcesSummary } from './resource-status.ts';
 import type { StreamsStatus } from './stream-facts.ts';
 import type { UserspacePlane } from './userspace-plane.ts';
 
@@ -17,6 +18,8 @@ export interface Status {
   readonly interface: InterfaceStatus | undefined;
   readonly fleet: FleetStatus | undefined;
   readonly peers: readonly PeerStatus[];
+  /** `undefined` where there are none. */
+  readonly resources: ResourcesSummary | undefined;
   readonly relays: readonly RelayStatus[];
   /** Whether streams are accepted; `undefined` where none are to be. */
   readonly streams: StreamsStatus | undefined;
@@ -123,7 +126,7 @@ function stateOf(
 }
 
 /** Returns what of a status the fleet gets to see. */
-export function deviceStateOf({ peers, drops }: Status, unixMs: number): DeviceState {
+export function deviceStateOf({ peers, resources, drops }: Status, unixMs: number): DeviceState {
   return {
     peers: peers.map((peer) => ({
       id: peer.id,
@@ -136,6 +139,11 @@ export function deviceStateOf({ peers, drops }: Status, unixMs: number): DeviceS
       received: peer.rxBytes,
       sent: peer.txBytes,
     })),
+    ...(resources === undefined ? {} : { resources: resourcesStateOf(resources) }),
     drops,
   };
+}
+
+function resourcesStateOf({ used, usable, served, dns }: ResourcesSummary): ResourcesState {
+  return { used, usable, served, dns: dns.state };
 }

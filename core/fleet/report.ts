@@ -40,6 +40,8 @@ export type ReportPhase = 'none' | 'applying' | 'applied' | 'failed' | 'held' | 
 /** Payload of `state`: how the tunnels are. */
 export interface DeviceState {
   readonly peers: readonly PeerState[];
+  /** Absent where there are none. */
+  readonly resources?: ResourcesState;
   /** Packets dropped since the start, by reason. */
   readonly drops: Readonly<Record<string, number>>;
 }
@@ -59,16 +61,29 @@ export interface PeerState {
   readonly sent: number;
 }
 
-/** Returns what of a state is worth telling soon: which tunnels are up, and on which path. */
+/** How many resources there are, and how they are. */
+export interface ResourcesState {
+  /** Served by peers. */
+  readonly used: number;
+  /** Those of them that can be used at present. */
+  readonly usable: number;
+  /** Served by this device. */
+  readonly served: number;
+  /** Whether names of resources are answered: `intercepting` is good, `off` where none are to be. */
+  readonly dns: string;
+}
+
+/** Returns what of a state is worth telling soon: which tunnels are up, and on which path; what can be used. */
 export function significanceOf(state: DeviceState): string {
-  return JSON.stringify(
+  return JSON.stringify([
+    state.resources,
     state.peers.map(({ id, path, remote, handshakeAge }) => [
       id,
       path,
       remote,
       handshakeAge !== undefined,
     ]),
-  );
+  ]);
 }
 
 /** Returns what tells two states apart; the age of a handshake grows by itself and does not. */

@@ -26,6 +26,16 @@ export class RowQueues {
     return this.#next[row] ?? NONE;
   }
 
+  /** Returns the row that came last, or a negative number. */
+  last(queue: number): number {
+    return this.#tails[queue] ?? NONE;
+  }
+
+  /** Returns the row before this one, or a negative number. */
+  previous(row: number): number {
+    return this.#previous[row] ?? NONE;
+  }
+
   length(queue: number): number {
     return this.#lengths[queue] ?? 0;
   }
@@ -42,7 +52,7 @@ export class RowQueues {
 
   remove(row: number, queue: number): void {
     const next = this.next(row);
-    const previous = this.#previous[row] ?? NONE;
+    const previous = this.previous(row);
     if (previous === NONE) this.#heads[queue] = next;
     else this.#next[previous] = next;
     if (next === NONE) this.#tails[queue] = previous;

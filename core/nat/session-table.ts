@@ -343,6 +343,23 @@ export class SessionTable<Tag> {
     }
   }
 
+  /** The same, those whose last packet is the latest first. */
+  *latest(): IterableIterator<number> {
+    const rows = LIVE.map((state) => this.#queues.last(state));
+    for (;;) {
+      let latest = -1;
+      for (const [i, row] of rows.entries()) {
+        if (row < 0) continue;
+        const best = rows[latest];
+        if (best === undefined || this.#queuedAt(row) > this.#queuedAt(best)) latest = i;
+      }
+      const row = rows[latest];
+      if (row === undefined) return;
+      yield row;
+      rows[latest] = this.#queues.previous(row);
+    }
+  }
+
   /** Leaves a port in the key with which no open session has that tuple outside. */
   #choosePort(): boolean {
     const wanted = this.#rows.keyPort;

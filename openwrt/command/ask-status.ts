@@ -31,13 +31,22 @@ export async function askStatus(socket: string): Promise<DaemonStatus> {
 }
 
 /** Shows the status as `pick` and `format` have it, once or again and again. */
-export async function showStatus<Part>(
+export function showStatus<Part>(
   view: View,
   pick: (status: DaemonStatus) => Part,
   format: (part: Part, nowUnixMs: number) => string,
 ): Promise<void> {
+  return show(view, async () => pick(await askStatus(view.socket)), format);
+}
+
+/** Shows what is asked for, once or again and again. */
+export async function show<Part>(
+  view: View,
+  ask: () => Promise<Part>,
+  format: (part: Part, nowUnixMs: number) => string,
+): Promise<void> {
   for (;;) {
-    const part = pick(await askStatus(view.socket));
+    const part = await ask();
     const clear = view.watch && !view.json ? CLEAR_SCREEN : '';
     const text = view.json ? JSON.stringify(part) : format(part, Date.now());
     view.write(`${clear}${text}\n`);

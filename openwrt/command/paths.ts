@@ -2,7 +2,7 @@ import type { PathsStatus, RelayStatus } from '../../core/engine/path-status.ts'
 import type { PeerStatus, Status } from '../../core/engine/status.ts';
 import { peerCause, RELAY_CAUSES, STREAMS_CAUSES } from '../causes.ts';
 import { CommandError } from '../exit-code.ts';
-import { formatMs, formatTable } from '../table.ts';
+import { formatDetail, formatMs, formatSections, type Detail } from '../table.ts';
 import { showStatus, type View } from './ask-status.ts';
 
 /** How a peer is reached, with its state and cause as `culvert status` has them. */
@@ -54,7 +54,6 @@ function formatReport({ peers, relays, streams }: PathsReport): string {
 }
 
 type Alternative = PathsStatus['alternatives'][number];
-type Detail = readonly [label: string, text: string];
 
 function peerDetails(peer: PeerPaths): readonly Detail[] {
   const { relay, report, alternatives } = peer;
@@ -107,22 +106,4 @@ function formatStreams({ listening, port, publicPort, why }: NonNullable<Status[
     ...(meaning === undefined ? [] : [formatDetail(['why', meaning])]),
     ...(cure === undefined ? [] : [formatDetail(['cure', cure])]),
   ].join('\n');
-}
-
-function formatDetail([label, text]: Detail): string {
-  return `  ${label.padEnd(LABEL_WIDTH)}${text}`;
-}
-
-const LABEL_WIDTH = 6;
-
-/** Lays rows out in columns, with the details of each below it. */
-function formatSections(
-  heading: readonly string[],
-  sections: readonly { readonly row: readonly string[]; readonly details: readonly Detail[] }[],
-): string {
-  const [first = '', ...rows] = formatTable([heading, ...sections.map(({ row }) => row)]).split(
-    '\n',
-  );
-  const lines = rows.flatMap((row, i) => [row, ...(sections[i]?.details ?? []).map(formatDetail)]);
-  return [first, ...lines].join('\n');
 }

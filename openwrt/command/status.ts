@@ -1,3 +1,4 @@
+import type { ResourcesSummary } from '../../core/engine/resource-status.ts';
 import type { PeerStatus, Status } from '../../core/engine/status.ts';
 import { peerCause } from '../causes.ts';
 import { formatAgo, formatBytes, formatMs, formatTable } from '../table.ts';
@@ -12,6 +13,7 @@ export function status(view: View): Promise<void> {
 function formatStatus(status: Status, nowUnixMs: number): string {
   const lines = [headline(status)];
   if (status.lastError !== undefined) lines.push(`last error: ${status.lastError}`);
+  if (status.resources !== undefined) lines.push(formatResources(status.resources));
   if (status.peers.length > 0) {
     lines.push(
       '',
@@ -81,4 +83,18 @@ function formatPath(path: PeerStatus['path']): string {
 
 function formatWaiting(peers: number): string {
   return `waiting for ${peers} ${peers === 1 ? 'peer' : 'peers'}`;
+}
+
+/** `resources: 2 of 3 usable, 1 served, 17 sessions · names answered (redirect)` */
+function formatResources({ used, usable, served, sessions, dns }: ResourcesSummary): string {
+  const counts = [
+    ...(used === 0 ? [] : [`${usable} of ${used} usable`]),
+    ...(served === 0 ? [] : [`${served} served`]),
+    `${sessions} ${sessions === 1 ? 'session' : 'sessions'}`,
+  ];
+  const isAnswered = dns.state === 'intercepting';
+  const names = isAnswered
+    ? `names answered (${dns.mode})`
+    : `names not answered (${dns.why ?? 'not yet'})`;
+  return [`resources: ${counts.join(', ')}`, ...(dns.state === 'off' ? [] : [names])].join(' · ');
 }

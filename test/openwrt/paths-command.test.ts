@@ -14,6 +14,7 @@ const blank: Status = {
   interface: undefined,
   fleet: undefined,
   peers: [],
+  resources: undefined,
   relays: [],
   streams: undefined,
   drain: undefined,
