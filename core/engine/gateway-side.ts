@@ -288,7 +288,7 @@ export class GatewaySide {
 
   /** Whether the resource is there and does not have the name any more. */
   #isForeign(resource: string, domain: string): boolean {
-    if (!this.#served.some(({ id }) => id === resource)) return false;
+    if (this.#access.resource(resource) === undefined) return false;
     return !this.#names.matches(domain as DomainName).some(({ id }) => id === resource);
   }
 

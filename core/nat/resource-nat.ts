@@ -44,7 +44,8 @@ const MOST_EVENTS = 4096;
  *
  * Proxy i of a family stands for address i of it, cyclically; addresses that come in another order change
  * nothing. This is about new flows alone: a flow with an open session keeps the address that the session
- * has. Mappings survive the loss of the connection; they end with the right to use the resource.
+ * has. Mappings survive the loss of the connection. Whether a peer may still use what its proxies stand for
+ * is not known here: who tells it that it may not must know what it was.
  */
 export class ResourceNat {
   readonly #hasOpenSession: (peer: string, proxy: IpAddress) => boolean;
@@ -105,12 +106,14 @@ export class ResourceNat {
     return this.target(peer, ipAddressFromBytes(proxy));
   }
 
-  /** Forgets the proxies of a resource that the peer may not use any more. */
-  removeResource(peer: string, resource: string): void {
-    const known = this.#peers.get(peer);
-    if (known === undefined) return;
-    for (const [key, name] of Array.from(known.byName)) {
-      if (name.resource === resource) this.#forget(peer, known, key);
+  /** Forgets the names for which the predicate holds, with their proxies. */
+  removeWhere(
+    predicate: (name: Pick<Assignment, 'peer' | 'resource' | 'domain'>) => boolean,
+  ): void {
+    for (const [peer, known] of this.#peers) {
+      for (const [key, { resource, domain }] of Array.from(known.byName)) {
+        if (predicate({ peer, resource, domain })) this.#forget(peer, known, key);
+      }
     }
   }
 

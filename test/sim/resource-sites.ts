@@ -1,5 +1,6 @@
 import type dnsPacket from 'dns-packet';
 import { KEPT_PROXIES, readKeptProxies } from '../../core/engine/kept-proxies.ts';
+import type { SessionStatus } from '../../core/engine/sessions.ts';
 import type { Event } from '../../core/engine/event.ts';
 import { socketAddressIp } from '../../core/net/socket-address.ts';
 import type { Files } from '../../core/plugin/files.ts';
@@ -28,6 +29,7 @@ export type Router = 'client' | 'gateway' | 'client2' | 'gateway2';
 export type Stopping = 'killed' | 'leaving' | 'restarting';
 
 const TUNNEL = { client: CLIENT, gateway: GATEWAY, client2: CLIENT2, gateway2: GATEWAY2 };
+/** Their addresses outside, at first. */
 const OUTER: Readonly<Record<Router, string>> = {
   client: '192.0.2.1',
   gateway: '192.0.2.2',
@@ -74,6 +76,7 @@ export class ResourceSites {
   readonly #files = new Map<Router, Map<string, Uint8Array>>();
   readonly #inboxes = new Map<Router, Uint8Array[]>();
   readonly #cut = new Set<Router>();
+  readonly #outer = new Map<Router, string>(Object.entries(OUTER) as [Router, string][]);
   #documents: ResourceDocuments;
 
   constructor(
@@ -87,7 +90,9 @@ export class ResourceSites {
     this.routers = options.routers ?? ['client', 'gateway'];
     this.network.fate = (datagram) => {
       const ends = [datagram.from, datagram.to].map((end) => String(socketAddressIp(end)));
-      return [...this.#cut].some((router) => ends.includes(OUTER[router])) ? [] : [datagram];
+      return [...this.#cut].some((router) => ends.includes(this.#outerOf(router)))
+        ? []
+        : [datagram];
     };
     for (const router of this.routers) this.#start(router);
     this.configure(documents);
@@ -123,6 +128,11 @@ export class ResourceSites {
   /** Starts a router anew, with what it had on flash: killed, or stopped with a word to its peers. */
   restart(router: Router, how: Stopping = 'killed'): void {
     this.stop(router, how);
+    this.start(router);
+  }
+
+  /** Starts one that was stopped. */
+  start(router: Router): void {
     const { zone } = this.site(router).names;
     this.#restarts.set(router, (this.#restarts.get(router) ?? 0) + 1);
     this.#start(router).names.zone = zone;
@@ -130,11 +140,26 @@ export class ResourceSites {
     this.advance(1);
   }
 
+  /** A router gets another address outside. */
+  move(router: Router, to: string): void {
+    this.site(router).addresses = [address(to)];
+    this.#outer.set(router, to);
+    this.site(router).input({ type: 'links-changed' });
+    this.advance(1);
+  }
+
+  /** The sessions of NAT that a router has. */
+  sessions(router: Router): readonly SessionStatus[] {
+    return this.site(router).engine.resources.nat(1000, this.time.now).sessions;
+  }
+
   stop(router: Router, how: Stopping): void {
     const site = this.site(router);
     if (how !== 'killed') site.input({ type: 'stop', reason: how });
     this.advance(1);
     site.kill();
+    // What is still under way to it comes to nobody.
+    site.addresses = [];
   }
 
   /** Nothing comes to the router from outside any more, and nothing leaves it. */
@@ -249,6 +274,10 @@ export class ResourceSites {
     return found;
   }
 
+  #outerOf(router: Router): string {
+    return this.#outer.get(router) ?? OUTER[router];
+  }
+
   #inboxOf(router: Router): Uint8Array[] {
     const inbox = this.#inboxes.get(router) ?? [];
     this.#inboxes.set(router, inbox);
@@ -258,7 +287,7 @@ export class ResourceSites {
   #start(router: Router): Site {
     const links: Links = {
       apply: () => ({ ...ok({ changes: 0 }), failures: [] }),
-      localAddresses: () => [address(OUTER[router])],
+      localAddresses: () => [address(this.#outerOf(router))],
       clear: () => undefined,
       monitor: () => () => undefined,
     };
@@ -269,7 +298,7 @@ export class ResourceSites {
       network: this.network,
       seed: this.seed + 1 + ROUTERS.indexOf(router),
       restarts: this.#restarts.get(router) ?? 0,
-      address: OUTER[router],
+      address: this.#outerOf(router),
       links,
       files: filesOf(stored),
       keptProxies: readKeptProxies(stored.get(KEPT_PROXIES) ?? new Uint8Array(0)),
@@ -306,10 +335,11 @@ export class ResourceSites {
   }
 
   #configure(router: Router): void {
-    this.site(router).configure(this.#documentOf(router));
+    this.site(router).configure(this.documentOf(router));
   }
 
-  #documentOf(router: Router): object {
+  /** What the router is configured with. */
+  documentOf(router: Router): object {
     const { resources, authorizations, client, gateway } = this.#documents;
     const { behindClient = [], behindGateway = [] } = this.#documents;
     const { ipv4, ipv6 } = TUNNEL[router];

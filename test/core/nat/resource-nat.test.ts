@@ -103,7 +103,7 @@ await t.test('two resources that resolve to the same address stay apart', async 
   nat.assign({ ...wiki, proxies: [P4[1]!], addresses: ips('10.0.0.1') });
   t.match(nat.target('branch', P4[0]!), { resource: 'crm', address: '10.0.0.1' });
   t.match(nat.target('branch', P4[1]!), { resource: 'wiki', address: '10.0.0.1' });
-  nat.removeResource('branch', 'crm');
+  nat.removeWhere(({ peer, resource }) => peer === 'branch' && resource === 'crm');
   t.equal(nat.target('branch', P4[0]!), undefined);
   t.ok(nat.target('branch', P4[1]!));
 });
