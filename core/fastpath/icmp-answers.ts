@@ -19,27 +19,46 @@ export class IcmpAnswers {
     this.#bytes = new Uint8Array(arena);
   }
 
-  /** Our own addresses in the tunnel, the sources of the errors. */
+  /** Our own addresses in the tunnel, the sources of errors for peers. */
   setAddresses(addresses: readonly IpAddress[]): void {
     this.#addresses = addresses;
   }
 
-  /** Returns the error about the packet, or `undefined` where none may be sent. */
-  answer(error: IcmpError, offset: number, length: number, now: Instant): Uint8Array | undefined {
+  /** Returns the error for the peer that sent the packet, or `undefined` where none may be sent. */
+  forPeer(error: IcmpError, offset: number, length: number, now: Instant): Uint8Array | undefined {
+    return this.#answer(error, offset, length, true, now);
+  }
+
+  /**
+   * Returns the error for who sent the packet into the TUN. It comes from the destination: Linux takes no IPv4
+   * packet out of a device whose source is an address of its own, a martian (RFC 1812 §5.3.7).
+   */
+  forSite(error: IcmpError, offset: number, length: number, now: Instant): Uint8Array | undefined {
+    return this.#answer(error, offset, length, false, now);
+  }
+
+  #answer(
+    error: IcmpError,
+    offset: number,
+    length: number,
+    isForPeer: boolean,
+    now: Instant,
+  ): Uint8Array | undefined {
     if (this.#packet.read(this.#bytes, offset, length) !== undefined) return undefined;
     if (!this.#takeToken(now)) return undefined;
-    const answer = buildIcmpError(error, this.#packet, this.#source());
+    const own = isForPeer ? this.#ownAddress() : undefined;
+    const answer = buildIcmpError(error, this.#packet, own ?? this.#destination());
     return answer.ok ? answer.value : undefined;
   }
 
-  /** Without an address in its family we answer in the name of the destination, which the sender trusts as much. */
-  #source(): IpAddress {
-    const { family, destinationOffset, addressLength } = this.#packet;
-    const own = this.#addresses.find((address) => ipFamily(address) === family);
-    return (
-      own ??
-      ipAddressFromBytes(this.#bytes.subarray(destinationOffset, destinationOffset + addressLength))
-    );
+  #ownAddress(): IpAddress | undefined {
+    return this.#addresses.find((address) => ipFamily(address) === this.#packet.family);
+  }
+
+  /** In its name we answer also without an address in its family: the sender trusts it as much. */
+  #destination(): IpAddress {
+    const { destinationOffset: at, addressLength } = this.#packet;
+    return ipAddressFromBytes(this.#bytes.subarray(at, at + addressLength));
   }
 
   #takeToken(now: Instant): boolean {

@@ -301,7 +301,7 @@ export class PacketPath {
     this.#setU32(CONTROL_OFFLOADS, bits);
   }
 
-  /** Our addresses in the tunnel: ICMP errors come from them. */
+  /** Our addresses in the tunnel: ICMP errors for peers come from them. */
   setAddresses(addresses: readonly IpAddress[]): void {
     this.#icmp.setAddresses(addresses);
   }
@@ -440,12 +440,13 @@ export class PacketPath {
         return this.#stage(peer, bytes);
       }
       case STOP_REFUSED:
-        return this.#refuse((answer) => this.writePacket(answer), now);
+        return this.#refuse('forSite', (answer) => this.writePacket(answer), now);
       case STOP_LOCAL:
         return this.#queueLocal({ packet: this.#stoppedPacket() });
       case STOP_TOO_BIG: {
         this.#drops.count(DROP_OVERSIZED);
-        const answer = this.#answer({ type: 'packet-too-big', mtu: this.#u32(CONTROL_MTU) }, now);
+        const error = { type: 'packet-too-big', mtu: this.#u32(CONTROL_MTU) } as const;
+        const answer = this.#answer('forSite', error, now);
         if (answer !== undefined) this.writePacket(answer);
         return;
       }
@@ -458,7 +459,7 @@ export class PacketPath {
     const peer = this.#u32(CONTROL_PEER);
     switch (stop) {
       case STOP_REFUSED:
-        return this.#refuse((answer) => this.sendPacket(peer, answer), now);
+        return this.#refuse('forPeer', (answer) => this.sendPacket(peer, answer), now);
       case STOP_LOCAL:
         return this.#queueLocal({ peer, packet: this.#stoppedPacket() });
       default:
@@ -467,16 +468,16 @@ export class PacketPath {
   }
 
   /** Counts the packet at which the kernel stopped, and tells its sender. */
-  #refuse(reply: (answer: Uint8Array) => void, now: Instant): void {
+  #refuse(kind: 'forPeer' | 'forSite', reply: (answer: Uint8Array) => void, now: Instant): void {
     const detail = this.#u32(CONTROL_DETAIL);
     this.#drops.count(detail);
     const refusal = this.#drops.refusalAt(detail);
-    const answer = refusal === undefined ? undefined : this.#answer({ type: refusal }, now);
+    const answer = refusal === undefined ? undefined : this.#answer(kind, { type: refusal }, now);
     if (answer !== undefined) reply(answer);
   }
 
-  #answer(error: IcmpError, now: Instant): Uint8Array | undefined {
-    return this.#icmp.answer(error, this.#u32(CONTROL_PACKET), this.#u32(CONTROL_LENGTH), now);
+  #answer(kind: 'forPeer' | 'forSite', error: IcmpError, now: Instant): Uint8Array | undefined {
+    return this.#icmp[kind](error, this.#u32(CONTROL_PACKET), this.#u32(CONTROL_LENGTH), now);
   }
 
   #stoppedPacket(): Uint8Array {

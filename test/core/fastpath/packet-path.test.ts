@@ -240,15 +240,15 @@ await t.test('a peer that moved is reported, authentic messages alone count', as
   t.equal(station.path.pollFacts()?.roamedTo, undefined);
 });
 
-await t.test('a refused packet is answered with ICMP from our address', async (t) => {
+await t.test('a refused packet is answered with ICMP in the name of its destination', async (t) => {
   const station = new Station({ policy: refuseAll });
   station.path.setAddresses([ip('100.64.0.1'), ip('fd77::1')]);
   station.connect(0);
   station.read(plainRead(tcp()), plainRead(tcp(V6)));
   const answers = station.written().map(icmp);
   t.match(answers, [
-    { source: '100.64.0.1', destination: '10.0.0.1', error: { type: 'host-unreachable' } },
-    { source: 'fd77::1', destination: 'fd00::1', error: { type: 'host-unreachable' } },
+    { source: '10.0.1.1', destination: '10.0.0.1', error: { type: 'host-unreachable' } },
+    { source: 'fd00:1::1', destination: 'fd00::1', error: { type: 'host-unreachable' } },
   ]);
   t.same(station.path.drops, { 'no-route': 2 });
 });
@@ -259,14 +259,16 @@ await t.test('a refused packet of a peer is answered through the tunnel', async 
   sender.read(plainRead(udp()));
   const station = new Station({ policy: refuseAll });
   station.connect(0);
+  const expected = { destination: '10.0.0.1', error: { type: 'administratively-prohibited' } };
   station.receive([sender.sent()]);
   t.same(station.written(), []);
   const [answer] = station.sent().map(packetOf);
-  t.match(icmp(answer), {
-    source: '10.0.1.1',
-    destination: '10.0.0.1',
-    error: { type: 'administratively-prohibited' },
-  });
+  t.match(icmp(answer), { ...expected, source: '10.0.1.1' }, 'without an address of ours');
+  station.path.setAddresses([ip('100.64.0.1'), ip('fd77::1')]);
+  sender.read(plainRead(udp()));
+  station.receive([sender.sent()]);
+  const [second] = station.sent().map(packetOf);
+  t.match(icmp(second), { ...expected, source: '100.64.0.1' }, 'with one');
 });
 
 await t.test('ICMP answers are limited in rate', async (t) => {
