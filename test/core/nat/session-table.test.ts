@@ -246,6 +246,28 @@ await t.test('an owner has a limit, a full table ends who waits for longest', as
   t.equal(table.size, 1);
 });
 
+await t.test(
+  'the sessions with the latest packets come first, whatever their states',
+  async (t) => {
+    const table = createTable();
+    const sessions = [TCP, UDP, TCP, TCP, UDP].map((protocol, i) =>
+      open(table, natTuple(protocol, CLIENT, 1000 + i, PROXY), SERVER),
+    );
+    const [first, second, third, fourth, last] = sessions;
+    if (first === undefined || second === undefined || third === undefined) throw new Error('none');
+    table.handleFacts(third, facts({ isReply: true }), at(NOW, 1));
+    table.handleFacts(first, facts({ isReply: true }), at(NOW, 2));
+    table.handleFacts(second, facts({ isReply: true }), at(NOW, 3));
+    table.handleFacts(first, facts({ fin: true }), at(NOW, 4));
+    table.handleFacts(first, facts({ fin: true, isReply: true }), at(NOW, 5));
+    t.same([...table.latest()], [first, second, third, last, fourth]);
+    t.same(new Set(table.latest()), new Set(table.sessions()));
+    table.end(second);
+    t.same([...table.latest()], [first, third, last, fourth]);
+    t.same([...createTable().latest()], []);
+  },
+);
+
 await t.test('behaves like lists that are searched from the front', async (t) => {
   const random = new SeededRandom(seed);
   const limits = { mostSessions: 60, mostPerOwner: 25, mostEnded: 8 };
