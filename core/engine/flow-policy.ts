@@ -123,8 +123,10 @@ export class FlowPolicy implements PacketPolicy {
     if (peer === undefined) return undefined;
     const source = this.#prefixNat.outbound(flow)?.source;
     const known = this.#peers.get(peer);
-    // Where peers reach only what they are authorized for, their answers must be told from requests.
-    if (known !== undefined && this.#gateway.isOn) {
+    // Where peers reach only what they are authorized for, their answers must be told from requests. Not
+    // at our own addresses, which all of it reaches: there, requests must not be taken for stragglers.
+    const isOwn = this.#peering.isOwnAddress(ipAddressFromBytes(flow.source));
+    if (known !== undefined && this.#gateway.isOn && !isOwn) {
       return this.#client.openPlain(flow, known, source ?? flow.source, now);
     }
     return { type: 'forward', peer, ...(source && { rewrite: { source } }) };
