@@ -26,7 +26,8 @@ import { Sessions } from './sessions.ts';
 /** What the resources need of the data plane. */
 export interface PacketCarrier {
   isReachable(peer: number): boolean;
-  hasSession(peer: number): boolean;
+  /** Whether packets reach the peer at present, as far as is known. */
+  isUp(peer: number): boolean;
   invalidateFlows(): void;
   forgetSession(session: number): void;
   /** Takes a packet of the LAN once more. */
@@ -101,7 +102,7 @@ export class Resources {
     this.client = new ClientSide({
       sessions,
       pool,
-      isUp: (peer) => this.#carrier.hasSession(peer),
+      isUp: (peer) => this.#carrier.isUp(peer),
     });
     this.policy = new FlowPolicy({
       ...options,
@@ -377,7 +378,7 @@ export class Resources {
 
 const NOWHERE: PacketCarrier = {
   isReachable: () => false,
-  hasSession: () => false,
+  isUp: () => false,
   invalidateFlows: () => {},
   forgetSession: () => {},
   resubmit: () => {},

@@ -238,8 +238,10 @@ export class UserspacePlane {
     return this.#endpoints.has(index) || this.#resolving.has(index) || this.#pathFound.has(index);
   }
 
-  hasSession(index: number): boolean {
-    return this.#wireguard.peerStatus(index)?.hasSession === true;
+  /** Whether there is a session and a way on which it is used: a session outlives what carries it. */
+  isUp(index: number): boolean {
+    const hasSession = this.#wireguard.peerStatus(index)?.hasSession === true;
+    return hasSession && this.#packets.path(index) !== undefined;
   }
 
   /** Asks the policy about every flow again. */
