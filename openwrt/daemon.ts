@@ -162,15 +162,9 @@ class Daemon {
     const store = filesOf(plugins);
     const identity = loadIdentity(store, crypto, nodeRandom);
     this.#reach = reachOf(plugins, store, identity);
-    const { kernel, cipher, report } = createFastPath(
-      crypto,
-      log,
-      options.cipher,
-      plugins.find(native),
-    );
+    const { kernel, cipher, report } = createFastPath(crypto, options.cipher, plugins.find(native));
     this.#crypto = report;
     log.info('packet path chosen', {
-      kernel: report.kernel,
       crypto: report.provider,
       cipher: report.cipher,
       trials: report.trials.map(formatTrial),

@@ -8,10 +8,8 @@ import {
 import type { TransportCipher } from '../core/fastpath/cipher.ts';
 import type { FastPathKernel } from '../core/fastpath/kernel.ts';
 import { createPortableCipher } from '../core/fastpath/portable-cipher.ts';
-import { createTwinKernel } from '../core/fastpath/twin/kernel.ts';
 import type { Native } from '../core/plugin/native.ts';
 import type { Crypto } from '../core/sansio/crypto.ts';
-import type { Log } from '../core/sansio/log.ts';
 import { createNobleCrypto } from '../plugins/crypto-noble/index.ts';
 import { createOpensslCipher } from '../plugins/crypto-openssl/index.ts';
 import { createWasmFastPath } from '../plugins/fastpath-wasm/index.ts';
@@ -27,8 +25,6 @@ export interface FastPath {
 
 /** What computes for this daemon, and why: `crypto` in `culvert status --json`. */
 export interface CryptoReport {
-  /** The part of the packet path that works byte by byte. */
-  readonly kernel: 'wasm' | 'portable';
   /** Provider of the cryptography of handshakes and of the fleet. */
   readonly provider: string;
   /** What seals and opens packets. */
@@ -41,21 +37,17 @@ export const CIPHERS = ['openssl', 'wasm-simd', 'wasm', 'node', 'noble'] as cons
 export type CipherName = (typeof CIPHERS)[number];
 
 /**
- * Returns a packet path: WebAssembly or its portable twin, with the fastest cipher that passes its
- * self-test. `wanted` takes another cipher; throws `CommandError` where this machine lacks it.
+ * Returns a packet path in WebAssembly, with the fastest cipher that passes its
+ * self-test. `wanted` takes another cipher; throws `CommandError` where this machine lacks it,
+ * or WebAssembly: the twin in TypeScript is for tests, and for engines without it, which have another root.
  *
  * OpenSSL, which has assembly for every processor that we support, is taken without comparing: trying
  * the others makes the engine compile them, which costs 4 MB for good.
  */
-export function createFastPath(
-  crypto: Crypto,
-  log: Log,
-  wanted?: CipherName,
-  native?: Native,
-): FastPath {
+export function createFastPath(crypto: Crypto, wanted?: CipherName, native?: Native): FastPath {
   const compiled = createWasmFastPath({ simd: wanted === 'wasm' ? NO_MODULE : simd, plain });
-  if ('skip' in compiled) log.warn('packets take the slow path', { why: compiled.skip });
-  const kernel = 'skip' in compiled ? createTwinKernel() : compiled.kernel;
+  if ('skip' in compiled) throw new CommandError('failure', compiled.skip);
+  const { kernel } = compiled;
   const arena = kernel.memory;
   const noble = createNobleCrypto();
   const openssl = named(
@@ -63,7 +55,7 @@ export function createFastPath(
     native === undefined ? NO_NATIVE : createOpensslCipher(native, arena),
   );
   const others: readonly CipherCandidate[] = [
-    named('wasm', 'skip' in compiled ? compiled : compiled.cipher),
+    named('wasm', compiled.cipher),
     createPortableCipher(crypto.name, crypto.chacha20poly1305, arena),
     createPortableCipher(noble.name, noble.chacha20poly1305, arena),
   ];
@@ -73,13 +65,12 @@ export function createFastPath(
     : [openssl, ...others].filter(({ name }) => name === (wanted ?? name));
   const { cipher, trials } = chooseCipher(candidates, arena, () => performance.now());
   if (cipher === undefined) throw noCipher(trials, wanted);
-  if (!('skip' in compiled) && !PORTABLE.has(cipher.name)) leaveJavaScriptUnoptimised();
+  if (!PORTABLE.has(cipher.name)) leaveJavaScriptUnoptimised();
   const report = {
-    kernel: 'skip' in compiled ? 'portable' : 'wasm',
     provider: crypto.name,
     cipher: cipher.name,
     trials,
-  } as const;
+  };
   return { kernel, cipher, report };
 }
 

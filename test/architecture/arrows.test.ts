@@ -3,7 +3,7 @@ import { sourceFiles } from './source-files.ts';
 import t from 'tap';
 import { brokenArrows } from './arrows.ts';
 
-const packages = new Set(['mqtt', 'valibot', 'ipaddr.js', '@noble/hashes']);
+const packages = new Set(['mqtt', 'valibot', '@noble/hashes']);
 
 await t.test(
   'every import of the product follows the arrows, and core has no cycles',
@@ -21,7 +21,7 @@ await t.test(
 
 await t.test('imports that follow the arrows pass', async (t) => {
   const good = [
-    file('core/net/a.ts', `import { b } from '../sansio/b.ts'; import ip from 'ipaddr.js';`),
+    file('core/net/a.ts', `import { b } from '../sansio/b.ts';`),
     file('core/config/schema.ts', `import * as v from 'valibot';`),
     file('plugins/uci/index.ts', `import './parse.ts'; import { a } from '../../core/net/a.ts';`),
     file('plugins/uci/parse.ts', `import { readFileSync } from 'node:fs';`),
@@ -41,7 +41,6 @@ await t.test('each import against the arrows is found', async (t) => {
     ['core/net/a.ts', `import { readFileSync } from 'node:fs';`, /no Node/],
     ['core/net/a.ts', `import fs from 'fs';`, /no Node/],
     ['core/net/a.ts', `import mqtt from 'mqtt';`, /impure package/],
-    ['core/packet/a.ts', `import ip from 'ipaddr.js';`, /only core\/net\/ imports it/],
     ['plugins/uci/a.ts', `import { x } from '../ubus/index.ts';`, /itself and core/],
     ['plugins/uci/a.ts', `import { x } from '../uci-other/index.ts';`, /itself and core/],
     ['plugins/uci/a.ts', `import { x } from '../../openwrt/router.ts';`, /itself and core/],
