@@ -13,6 +13,7 @@ import { ProxyPool, type ProxyRanges } from '../dns/proxy-pool.ts';
 import { Resolver, type SiteResource } from '../dns/resolver.ts';
 import { reverseZones } from '../dns/reverse-name.ts';
 import { SiteLookup, type SiteLookupEvent } from '../dns/site-lookup.ts';
+import { APPLICATION_DNS } from '../dns/stub-resolver.ts';
 import { UpstreamRules } from '../dns/upstream-rules.ts';
 import type { Upstream } from '../dns/upstream.ts';
 import type { ResourceConfiguration } from '../config/resource-configuration.ts';
@@ -163,6 +164,11 @@ export class Names {
     const [first] = failures;
     if (first === undefined) {
       if (this.#interception.type === 'off') return;
+      if (!this.#isIntercepting()) {
+        this.#interception = { type: 'off' };
+        this.#retryAt = undefined;
+        return;
+      }
       this.#commands.push({ type: 'intercept-dns', wanted: this.#wantedInterception() });
       return;
     }
@@ -175,7 +181,7 @@ export class Names {
 
   handleIntercepted(failure: InterceptionFailure | undefined, now: Instant): void {
     const { type } = this.#interception;
-    if (type === 'off') return;
+    if (type === 'off' || !this.#isIntercepting()) return;
     const mode = this.#configuration?.dns.mode ?? 'off';
     if (failure === undefined) {
       this.#interception = { type: 'intercepting' };
@@ -416,7 +422,9 @@ export class Names {
       if (wasOff) this.#interception = { type: 'starting' };
       if (dns.mode === 'dnsmasq') addresses.push(socketAddress(LOOPBACK, dns.listenPort));
     } else if (!wasOff || this.#mayHaveLeftovers) {
-      this.#interception = { type: 'off' };
+      // Where peers ask could not be opened, perhaps: that is so until it is.
+      const hasFailed = tunnel.length > 0 && this.#interception.type === 'failed';
+      if (!hasFailed) this.#interception = { type: 'off' };
       this.#retryAt = undefined;
       this.#commands.push({ type: 'intercept-dns', wanted: { type: 'off' } });
     }
@@ -437,9 +445,10 @@ export class Names {
       return { type: 'redirect', interfaces: site.lans, port: dns.listenPort };
     }
     const patterns = this.#used.flatMap((it) => (it.type === 'dns' ? it.patterns : []));
-    // Of its own accord dnsmasq would ask the provider who a proxy is.
+    // Of its own accord dnsmasq would ask the provider who a proxy is, and browsers would go around it.
     const { ipv4, ipv6 } = dns.proxies;
-    const zones = [...zonesOf(patterns), ...reverseZones(ipv4), ...reverseZones(ipv6)];
+    const reverse = [...reverseZones(ipv4), ...reverseZones(ipv6)];
+    const zones = [...zonesOf(patterns), ...reverse, APPLICATION_DNS];
     const server: SocketAddress = socketAddress(LOOPBACK, dns.listenPort);
     return { type: 'dnsmasq', zones, server };
   }
