@@ -44,9 +44,7 @@ export function cipher(seconds: number): Finding[] {
   for (const name of CIPHERS) {
     try {
       stages.push(
-        ...LENGTHS.map(
-          (length) => new Stage(createFastPath(crypto, nullLog, name, native), length),
-        ),
+        ...LENGTHS.map((length) => new Stage(createFastPath(crypto, name, native), length)),
       );
     } catch (error) {
       findings.push({ subject: name, why: error instanceof Error ? error.message : String(error) });

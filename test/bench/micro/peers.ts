@@ -77,7 +77,7 @@ class PacketLoop {
   #next = 0;
 
   constructor(count: number) {
-    const { kernel, cipher } = createFastPath(crypto, nullLog, 'wasm-simd');
+    const { kernel, cipher } = createFastPath(crypto, 'wasm-simd');
     this.#view = new DataView(kernel.memory);
     this.#bytes = new Uint8Array(kernel.memory);
     this.#path = new PacketPath({
