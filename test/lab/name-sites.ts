@@ -46,7 +46,7 @@ export const SITE_RECORDS: readonly string[] = [
   'host-record=wiki.corp.example,192.168.2.11,fd02::11',
   'host-record=v4.corp.example,192.168.2.10',
   'srv-host=_ldap._tcp.corp.example,crm.corp.example,389,10,20',
-  'srv-host=_sip._udp.crm.corp.example,crm.corp.example,5060',
+  'srv-host=_sip._udp.crm.corp.example,crm.corp.example,5060,1,0',
   'txt-record=crm.corp.example,"kept in the site"',
 ];
 
