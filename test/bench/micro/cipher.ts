@@ -11,7 +11,6 @@ import {
   OUT_MESSAGES,
   TAG_SIZE,
 } from '../../../core/fastpath/layout.ts';
-import { nullLog } from '../../../core/sansio/log.ts';
 import { CIPHERS, createFastPath, type FastPath } from '../../../openwrt/fast-path.ts';
 import { createNobleCrypto } from '../../../plugins/crypto-noble/index.ts';
 import { createNodeCrypto } from '../../../plugins/crypto-node/index.ts';
