@@ -4,6 +4,7 @@ import type { DnsInput } from '../core/engine/names.ts';
 import type { DnsInterception } from '../core/plugin/dns-interception.ts';
 import type { DnsListener } from '../core/plugin/dns-listener.ts';
 import type { DnsUpstreams } from '../core/plugin/dns-upstreams.ts';
+import type { WantedRuleset } from '../core/netlink/nftables/wanted-ruleset.ts';
 import type { Ruleset } from '../core/plugin/ruleset.ts';
 import type { SystemNames } from '../core/plugin/system-names.ts';
 import { unreachable } from '../core/sansio/outcome.ts';
@@ -33,6 +34,8 @@ export class NamesWorld {
   readonly #onInput: (input: Input) => void;
   readonly #endMonitors: (() => void)[] = [];
   #isRulesetMonitored = false;
+  /** Those that the ruleset is made of. */
+  #tables: WantedRuleset = [];
 
   constructor(options: {
     readonly reach: NamesReach;
@@ -73,9 +76,10 @@ export class NamesWorld {
     }
   }
 
-  /** Stops delivering what happens outside. */
+  /** Stops delivering what happens outside, and takes back what would outlive the process. */
   detach(): void {
     for (const end of this.#endMonitors.splice(0)) end();
+    this.#reach.ruleset?.clear(this.#tables);
   }
 
   #listen({ wanted }: Extract<Command, { type: 'listen-dns' }>): undefined {
@@ -118,6 +122,7 @@ export class NamesWorld {
       this.#isRulesetMonitored = true;
       this.#endMonitors.push(ruleset.monitor(() => this.#onInput({ type: 'ruleset-changed' })));
     }
+    this.#tables = wanted;
     return { type: 'ruleset-applied', failures: ruleset.apply(wanted).failures };
   }
 }

@@ -48,6 +48,8 @@ export class World implements Effects<Input, Event, Transmit, Command> {
   #driver: Driver<Input, Event, Transmit, Command> | undefined;
   readonly #names: NamesWorld;
   #endMonitor: (() => void) | undefined;
+  /** The name of the interface that was configured. */
+  #link: string | undefined;
   readonly #openStreams = new Set<StreamId>();
   /** Relays whose name is being looked up: to ask once more brings no other answer. */
   readonly #soughtRelays = new Set<string>();
@@ -145,11 +147,12 @@ export class World implements Effects<Input, Event, Transmit, Command> {
     }
   }
 
-  /** Stops delivering what happens outside. */
+  /** Stops delivering what happens outside, and takes back what would outlive the process. */
   detach(): void {
     this.#endMonitor?.();
     this.#endMonitor = undefined;
     this.#names.detach();
+    if (this.#link !== undefined) this.#reach.links.clear(this.#link);
   }
 
   #openDevice({ name, mtu }: Extract<Command, { type: 'open-device' }>): CommandResult {
@@ -168,6 +171,7 @@ export class World implements Effects<Input, Event, Transmit, Command> {
     const { links } = this.#reach;
     // Watching begins with the first link, before it is read: no change is missed in between.
     this.#endMonitor ??= links.monitor(() => this.#driver?.input({ type: 'links-changed' }));
+    this.#link = link.name;
     const applied = links.apply(link);
     if (applied.ok) {
       return { type: 'link-applied', changes: applied.value.changes, failures: applied.failures };
