@@ -73,9 +73,13 @@ export class DaemonInLab {
     return (await this.#running?.stop()) ?? -1;
   }
 
-  /** Ends it as a crash does. */
-  async kill(): Promise<void> {
-    this.#running?.signal('SIGKILL');
+  signal(signal: NodeJS.Signals): void {
+    this.#running?.signal(signal);
+  }
+
+  /** Ends it with a signal; by default as a crash does. */
+  async kill(signal: NodeJS.Signals = 'SIGKILL'): Promise<void> {
+    this.signal(signal);
     await this.#running?.ended;
   }
 

@@ -26,6 +26,14 @@ export interface Router {
   readonly public: { readonly ipv4: string; readonly ipv6: string };
 }
 
+/** A resource as its gateway has it in its configuration. */
+export interface ResourceDocument {
+  readonly id: string;
+  readonly type: 'dns' | 'cidr' | 'internet';
+  readonly patterns?: readonly string[];
+  readonly prefixes?: readonly string[];
+}
+
 /** All sites have the same network, as so many do. */
 export const LAN = { ipv4: '192.168.1.0/24', ipv6: 'fd01::/64' };
 /** Routers have the first address of it. */
@@ -120,7 +128,7 @@ export class ResourceLab {
    * `gateway` and `client` are more of theirs.
    */
   configureResource(
-    resource: { readonly id: string; readonly [key: string]: unknown },
+    resource: ResourceDocument,
     {
       clients = [this.a],
       gateway = {},
@@ -184,12 +192,43 @@ export class ResourceLab {
     return (await this.lab.exec(from, ask)).stdout.trim();
   }
 
+  /** Starts what `converse` speaks with. */
+  async startConversations(namespace: string): Promise<void> {
+    const serve = ['test/lab/conversation.mjs', 'serve', '9000'];
+    const running = this.lab.spawn(namespace, [process.execPath, ...serve]);
+    await running.waitFor(/listening/, 10_000);
+  }
+
+  /** Opens a connection; returns when it is established. */
+  async converse(from: string, address: string): Promise<Conversation> {
+    const speak = ['test/lab/conversation.mjs', 'speak', address, '9000'];
+    const running = this.lab.spawn(from, [process.execPath, ...speak]);
+    await running.waitFor(/established/, 10_000);
+    return new Conversation(running);
+  }
+
   /** Starts what `whoAmI` asks, at port 7 of all addresses. */
   async startEcho(namespace: string): Promise<Running> {
     const echo = ['test/lab/echo.mjs', 'serve', '7'];
     const running = this.lab.spawn(namespace, [process.execPath, ...echo]);
     await running.waitFor(/listening/, 10_000);
     return running;
+  }
+}
+
+/** A TCP connection over which both ends speak while something else happens. */
+export class Conversation {
+  readonly #running: Running;
+
+  constructor(running: Running) {
+    this.#running = running;
+  }
+
+  /** Waits until what is said now is answered; `isWhole` unless anything was lost or came twice. */
+  async end(): Promise<{ readonly isWhole: boolean; readonly longestGapMs: number }> {
+    this.#running.signal('SIGUSR2');
+    const [line] = await this.#running.waitFor(/^\{.*\}$/, 30_000);
+    return JSON.parse(line) as Awaited<ReturnType<Conversation['end']>>;
   }
 }
 
