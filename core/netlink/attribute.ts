@@ -56,6 +56,15 @@ export class AttributeReader {
     return this.#has(4) ? this.#view.getUint32(this.#start, HOST_IS_LITTLE_ENDIAN) : undefined;
   }
 
+  /** Inexact above 2^53, as `be64` is. */
+  u64(): number | undefined {
+    if (!this.#has(8)) return undefined;
+    const first = this.#view.getUint32(this.#start, HOST_IS_LITTLE_ENDIAN);
+    const second = this.#view.getUint32(this.#start + 4, HOST_IS_LITTLE_ENDIAN);
+    const [high, low] = HOST_IS_LITTLE_ENDIAN ? [second, first] : [first, second];
+    return high * 0x1_0000_0000 + low;
+  }
+
   /** An integer in network order. */
   be16(): number | undefined {
     return this.#has(2) ? this.#view.getUint16(this.#start) : undefined;

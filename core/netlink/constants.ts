@@ -39,6 +39,7 @@ export const ATTRIBUTE_TYPE_MASK = 0x3fff;
 /** Netlink families, AF_NETLINK and SOL_NETLINK options, as socket(2) and setsockopt(2) take them. */
 export const NETLINK_ROUTE = 0;
 export const NETLINK_NETFILTER = 12;
+export const NETLINK_GENERIC = 16;
 export const AF_NETLINK = 16;
 export const SOL_NETLINK = 270;
 export const SocketOption = {
