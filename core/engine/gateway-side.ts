@@ -1,4 +1,4 @@
-import { Access, type Denial } from '../access/access.ts';
+import { Access, type Decision, type Denial } from '../access/access.ts';
 import { Authorizations, type AuthorizationEvent } from '../access/authorizations.ts';
 import type { Configuration } from '../config/configuration.ts';
 import type { ResourceConfiguration } from '../config/resource-configuration.ts';
@@ -7,7 +7,7 @@ import { PatternTable } from '../dns/pattern.ts';
 import { PROXIES_PER_FAMILY, type ProxyRanges } from '../dns/proxy-pool.ts';
 import type { SiteLookupEvent } from '../dns/site-lookup.ts';
 import type { Flow, FlowVerdict } from '../fastpath/flow.ts';
-import { ResourceNat, targetBytes, type ProxyTarget } from '../nat/resource-nat.ts';
+import { ResourceNat, targetBytes } from '../nat/resource-nat.ts';
 import { ipAddressBytes, ipAddressFromBytes, ipFamily, type IpAddress } from '../net/ip-address.ts';
 import { prefixContains } from '../net/ip-prefix.ts';
 import type { DomainStatus, PeeringMessage } from '../peering/message.ts';
@@ -108,7 +108,6 @@ export class GatewaySide {
     this.#served = resources.filter(({ gateways }) => gateways.length === 0);
     this.#names = namesOf(this.#served);
     this.#access.setResources(this.#served);
-    this.#nat.removeWhere(({ resource, domain }) => this.#isForeign(resource, domain));
     this.#authorizations.replace(authorizations, now);
     this.#settle(now);
   }
@@ -144,7 +143,7 @@ export class GatewaySide {
         const addresses = outcome.value.filter((address) => !this.#isProxyAddress(address));
         this.#nat.assign({ peer: peer.id, resource, domain: name, proxies, addresses });
       }
-      const isMapped = proxies.every((ip) => this.#nat.target(peer.id, ip)?.resource === resource);
+      const isMapped = proxies.every((ip) => this.#nat.target(peer.id, ip)?.domain === name);
       this.#answer(peer.index, resource, name, isMapped ? 'active' : 'not-resolved');
     }
     if (waiting.length > 0) this.#events.push({ type: 'flows-changed' });
@@ -185,7 +184,10 @@ export class GatewaySide {
       return { type: 'drop', reason: 'unknown-proxy', icmp: 'host-unreachable' };
     }
     const wanted = toSite === undefined ? flow : { ...flow, destination: toSite };
-    const decision = this.#access.decideRequest(id, wanted, target?.resource);
+    const decision =
+      target === undefined
+        ? this.#access.decideRequest(id, wanted)
+        : this.#decideNamed(target.domain, (it) => this.#access.decideRequest(id, wanted, it));
     if (decision.type === 'denied') return refused(decision.reason);
     const found = this.#sessions.findRequest('gateway', flow);
     if (found !== undefined) return { type: 'forward', peer: index, rewrite: found.rewrite };
@@ -197,7 +199,13 @@ export class GatewaySide {
     const opened = this.#sessions.open(
       flow,
       { source: flow.source, destination },
-      { role: 'gateway', peer: index, peerId: id, ...this.#nameOf(decision.resource, target) },
+      {
+        role: 'gateway',
+        peer: index,
+        peerId: id,
+        resource: decision.resource,
+        domain: target?.domain,
+      },
       now,
     );
     if (!opened.ok) return { type: 'drop', reason: opened.why, icmp: 'host-unreachable' };
@@ -208,10 +216,12 @@ export class GatewaySide {
   decideReply(found: FoundSession, flow: Flow): FlowVerdict {
     const { tag, rewrite } = found;
     const inside = this.#sessions.insideOf(found, flow);
-    // A session through a network, not a proxy, is decided by its address, which may be several resources'.
-    const proxied = tag.domain === undefined ? undefined : tag.resource;
-    const shown = proxied === undefined ? { ...inside, source: flow.source } : inside;
-    const decision = this.#access.decideReply(tag.peerId, shown, proxied);
+    const { peerId, domain } = tag;
+    // A session through a network, not a proxy, is decided by its address.
+    const decision =
+      domain === undefined
+        ? this.#access.decideReply(peerId, { ...inside, source: flow.source })
+        : this.#decideNamed(domain, (it) => this.#access.decideReply(peerId, inside, it));
     if (decision.type === 'denied') return { type: 'drop', reason: decision.reason };
     return { type: 'forward', peer: tag.peer, rewrite };
   }
@@ -282,14 +292,15 @@ export class GatewaySide {
     return range !== undefined && prefixContains(range, address);
   }
 
-  #nameOf(resource: string, target: ProxyTarget | undefined) {
-    return { resource: target?.resource ?? resource, domain: target?.domain };
-  }
-
-  /** Whether the resource is there and does not have the name any more. */
-  #isForeign(resource: string, domain: string): boolean {
-    if (this.#access.resource(resource) === undefined) return false;
-    return !this.#names.matches(domain as DomainName).some(({ id }) => id === resource);
+  /** Decides by the resources that have the name, of which the most specific that permits the flow is it. */
+  #decideNamed(domain: string, decide: (resource: string) => Decision): Decision {
+    let denied: Decision = NOT_AUTHORIZED;
+    for (const { id } of this.#names.matches(domain as DomainName)) {
+      const decision = decide(id);
+      if (decision.type === 'allowed') return decision;
+      if (decision.reason !== 'no-authorization') denied = decision;
+    }
+    return denied;
   }
 
   #hasOpenSession(peerId: string, proxy: IpAddress): boolean {
@@ -346,6 +357,12 @@ export function namesOf<Item extends ResourceConfiguration>(
     ),
   );
 }
+
+const NOT_AUTHORIZED: Decision = {
+  type: 'denied',
+  reason: 'no-authorization',
+  icmp: 'administratively-prohibited',
+};
 
 function refused(reason: Denial): FlowVerdict {
   return { type: 'drop', reason, icmp: 'administratively-prohibited' };

@@ -5,6 +5,7 @@ import { BoundedQueue } from '../sansio/bounded-queue.ts';
 export interface Assignment {
   /** The id of the peer. */
   readonly peer: string;
+  /** For which it was asked for; of several that have the name, the last one. */
   readonly resource: string;
   readonly domain: string;
   /** In the order in which the peer gave them, both families. */
@@ -64,8 +65,7 @@ export class ResourceNat {
     const { peer, resource, domain, proxies } = assignment;
     const known = this.#peers.get(peer) ?? { byProxy: new Map(), byName: new Map() };
     this.#peers.set(peer, known);
-    const key = nameKey(resource, domain);
-    const before = known.byName.get(key);
+    const before = known.byName.get(domain);
     for (const proxy of before?.proxies ?? []) {
       if (!proxies.includes(proxy)) this.#release(peer, known, proxy, before);
     }
@@ -85,8 +85,8 @@ export class ResourceNat {
       this.#events.push({ type: 'address-changed', ...change });
     }
     // To the end of the order: it was assigned last.
-    known.byName.delete(key);
-    known.byName.set(key, after);
+    known.byName.delete(domain);
+    known.byName.set(domain, after);
     if (known.byName.size > MOST_DOMAINS_PER_PEER) {
       const [oldest] = known.byName.keys();
       if (oldest !== undefined) this.#forget(peer, known, oldest);
@@ -104,17 +104,6 @@ export class ResourceNat {
   /** The same for the address that lies in a packet. */
   targetOfBytes(peer: string, proxy: Uint8Array): ProxyTarget | undefined {
     return this.target(peer, ipAddressFromBytes(proxy));
-  }
-
-  /** Forgets the names for which the predicate holds, with their proxies. */
-  removeWhere(
-    predicate: (name: Pick<Assignment, 'peer' | 'resource' | 'domain'>) => boolean,
-  ): void {
-    for (const [peer, known] of this.#peers) {
-      for (const [key, { resource, domain }] of Array.from(known.byName)) {
-        if (predicate({ peer, resource, domain })) this.#forget(peer, known, key);
-      }
-    }
   }
 
   removePeer(peer: string): void {
@@ -165,11 +154,6 @@ interface Name {
   readonly domain: string;
   readonly proxies: readonly IpAddress[];
   readonly targets: Map<IpAddress, IpAddress | undefined>;
-}
-
-/** Names have no line feeds, and ids neither. */
-function nameKey(resource: string, domain: string): string {
-  return `${resource}\n${domain}`;
 }
 
 function* targetsOf(

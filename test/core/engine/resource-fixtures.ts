@@ -1,3 +1,5 @@
+import type dnsPacket from 'dns-packet';
+import { RCODE } from '../../../core/dns/numbers.ts';
 import type { Zone } from '../../sim/memory-names.ts';
 
 export const CRM = { id: 'crm', type: 'dns', patterns: ['crm.corp.example'] };
@@ -23,4 +25,10 @@ export function first<Item>(items: readonly Item[]): Item {
 export function present<Item>(item: Item | undefined): Item {
   if (item === undefined) throw new Error('it is absent');
   return item;
+}
+
+/** The name of the response code of an answer. */
+export function rcodeOf(answer: dnsPacket.DecodedPacket | undefined): string | undefined {
+  const code = answer && (answer.flags ?? 0) & 0xf;
+  return Object.entries(RCODE).find(([, it]) => it === code)?.[0];
 }

@@ -116,7 +116,6 @@ export class Gateway implements PacketPolicy {
           idOf(this.sessions.owner(session)) === peer &&
           this.sessions.tag(session)?.resource === resource,
       );
-      this.resourceNat.removeWhere((name) => name.peer === peer && name.resource === resource);
     }
     for (let event = this.resourceNat.pollEvent(); event; event = this.resourceNat.pollEvent()) {
       if (event.type !== 'released') continue;

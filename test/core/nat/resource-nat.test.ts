@@ -103,9 +103,14 @@ await t.test('two resources that resolve to the same address stay apart', async 
   nat.assign({ ...wiki, proxies: [P4[1]!], addresses: ips('10.0.0.1') });
   t.match(nat.target('branch', P4[0]!), { resource: 'crm', address: '10.0.0.1' });
   t.match(nat.target('branch', P4[1]!), { resource: 'wiki', address: '10.0.0.1' });
-  nat.removeWhere(({ peer, resource }) => peer === 'branch' && resource === 'crm');
-  t.equal(nat.target('branch', P4[0]!), undefined);
-  t.ok(nat.target('branch', P4[1]!));
+});
+
+await t.test('two resources that have the same name share its proxies', async (t) => {
+  const { nat, events } = create();
+  nat.assign({ ...CRM, proxies: P4, addresses: ips('10.0.0.1') });
+  nat.assign({ ...CRM, resource: 'all', proxies: P4, addresses: ips('10.0.0.1') });
+  t.match(nat.target('branch', P4[0]!), { domain: CRM.domain, address: '10.0.0.1' });
+  t.same(events(), []);
 });
 
 await t.test('two clients may use the same proxy for different servers', async (t) => {
