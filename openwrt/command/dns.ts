@@ -20,8 +20,8 @@ function formatDns(status: DnsStatus): string {
     ...formatQueries(status.queries),
     ...formatServers(status.upstreams),
     [
-      `cache: ${cache.entries} answers kept, ${cache.hits} of ${asked} questions answered from it`,
-      `proxies: ${proxies.used} of ${proxies.capacity} names have some`,
+      `cache: ${cache.hits} of ${asked} questions answered, ${cache.entries} kept`,
+      `proxies: in use for ${proxies.used} of at most ${proxies.capacity} names`,
     ].join('\n'),
     ...formatNames(proxies),
   ].join('\n\n');
@@ -60,7 +60,7 @@ const OUTCOMES: Readonly<Record<string, string | undefined>> = {
   'proxies-exhausted': 'for names of resources: failed, as all proxies are taken',
   'application-dns': 'whether browsers may ask elsewhere: answered with no',
   forward: 'for other names: asked of servers',
-  refused: 'refused',
+  refused: 'refused: not of the class of the Internet',
   'format-error': 'refused: malformed',
   'not-implemented': 'refused: not of a kind that is known',
   'bad-version': 'refused: another version of EDNS',
@@ -76,7 +76,7 @@ function formatServers(servers: DnsStatus['upstreams']): readonly string[] {
   if (servers.length === 0) return [];
   const rows = servers.map(({ id, state, latencyMs, answers, timeouts, failures }) => [
     id,
-    state,
+    answers + timeouts + failures === 0 ? 'not asked' : state,
     formatMs(latencyMs),
     ...[answers, timeouts, failures].map(String),
   ]);

@@ -66,7 +66,7 @@ function usedDetails(resource: UsedResource): readonly Detail[] {
     ...causeDetails(why),
     ...gateways
       .filter(({ isInUse, isReachable }) => !isInUse || !isReachable)
-      .map((gateway) => ['or', formatGateway(gateway)] as const),
+      .map((gateway) => ['via', formatGateway(gateway)] as const),
     ...(counts.length === 0
       ? []
       : [['names', counts.map(([state, count]) => `${count} ${state}`).join(', ')] as const]),
@@ -90,8 +90,9 @@ function servedDetails(resource: ServedResource): readonly Detail[] {
   ];
 }
 
-function commonDetails({ name, targets, filters }: UsedResource | ServedResource) {
-  const more = targets.length > MOST_IN_ROW ? [['what', targets.join(' ')] as const] : [];
+function commonDetails({ name, targets, filters, names }: UsedResource | ServedResource) {
+  const isShort = names === undefined || targets.length <= MOST_IN_ROW;
+  const more = isShort ? [] : [['what', targets.join(' ')] as const];
   return [
     ...(name === undefined ? [] : [['name', name] as const]),
     ...more,
