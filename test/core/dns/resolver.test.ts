@@ -19,6 +19,7 @@ import {
   resources,
   type TestResource,
 } from './messages.ts';
+import { mutatedQuery, queryTemplates } from './mutated-queries.ts';
 
 const SEED = Number(process.env['SEED'] ?? Date.now() % 1_000_000);
 /** Queries of the long test; a million takes about ten times as long. */
@@ -127,7 +128,7 @@ await t.test(
   async (t) => {
     const random = new SeededRandom(SEED);
     const { resolver } = scene();
-    const queries = templates();
+    const queries = queryTemplates();
     const waiting: DnsTransmit[] = [];
     let now = instantAt(0);
     let responses = 0;
@@ -147,7 +148,7 @@ await t.test(
     };
     const start = performance.now();
     for (let i = 0; i < QUERIES; i++) {
-      const bytes = mutated(queries[random.next() % queries.length] as Uint8Array, random);
+      const bytes = mutatedQuery(queries, random);
       const client = random.next() % 4 === 0 ? tcp(`t${i}`) : udp(`u${i}`);
       resolver.handleQuery(client, bytes, now);
       onOutputs();
@@ -248,47 +249,6 @@ function answer(resolver: Resolver<TestResource>, transmit: DnsTransmit, now: In
   const name = decode(bytes).questions?.[0]?.name ?? '.';
   const said = reply(bytes, { answers: [record(name, 'A', '198.51.100.1')] });
   resolver.handleAnswer({ upstream: upstream.id, transport, port, bytes: said }, now);
-}
-
-function templates(): readonly Uint8Array[] {
-  const names = [
-    'crm.corp.example',
-    'corp.example',
-    'v4.example',
-    'www.example',
-    'WWW.eXample',
-    'nas.lan',
-    'printer',
-    '_sip._tcp.crm.corp.example',
-    '4.0.96.100.in-addr.arpa',
-    'use-application-dns.net',
-    '.',
-  ];
-  const types = ['A', 'AAAA', 'ANY', 'HTTPS', 'SRV', 'TXT', 'PTR', 'MX'];
-  return names.flatMap((name) =>
-    types.flatMap((type) => [
-      question(name, type),
-      question(name, type, { udpSize: 1232, isDnssecOk: true }),
-      question(name, type, { udpSize: 600, ednsVersion: 1 }),
-    ]),
-  );
-}
-
-function mutated(template: Uint8Array, random: SeededRandom): Uint8Array {
-  const kind = random.next() % 8;
-  if (kind === 0) {
-    const bytes = new Uint8Array(random.next() % 80);
-    random.fill(bytes);
-    if (bytes.length > 2) bytes[2] = (bytes[2] ?? 0) & 0x7f;
-    return bytes;
-  }
-  const bytes = template.slice(0, kind === 1 ? random.next() % template.length : undefined);
-  if (kind < 5 && bytes.length > 0) {
-    for (let n = 1 + (random.next() % 4); n > 0; n--) {
-      bytes[random.next() % bytes.length] = random.next() & 0xff;
-    }
-  }
-  return bytes;
 }
 
 /** A right answer, one with some bytes changed, or nothing that makes sense. */
