@@ -5,10 +5,14 @@ import { serveDaemon } from './scene.ts';
 
 await t.test('a command whose reader has read enough ends without a word', async (t) => {
   const status = () => ({ peers: [], relays: [] });
-  const { socket } = await serveDaemon(t, { status });
+  const resources = () => ({ used: [], served: [] });
+  let sequence = 0;
+  const flows = () => ({ run: 1, records: [{ sequence: ++sequence, time: 0, event: 'open' }] });
+  const { socket } = await serveDaemon(t, { status, resources, flows });
   const bundle = 'dist/culvert.cjs';
-  for (const command of ['paths', 'status']) {
-    const parameters = [bundle, command, '--json', '--watch', '--socket', socket];
+  for (const command of ['paths', 'status', 'resources', 'flows']) {
+    const again = command === 'flows' ? '--follow' : '--watch';
+    const parameters = [bundle, command, '--json', again, '--socket', socket];
     const child = spawn(process.execPath, parameters, { stdio: ['ignore', 'pipe', 'pipe'] });
     let complaints = '';
     child.stderr.on('data', (text) => (complaints += String(text)));
