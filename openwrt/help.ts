@@ -36,7 +36,8 @@ usage: culvert <command> [options]
   flows     print that flows of resources began and ended, as JSON, one record a line
               --follow           go on until the daemon ends
               --socket PATH
-  drain     have the daemon end once no packets were exchanged for 10 s, or after 5 min; wait for it
+  drain     have the daemon end once no packets were exchanged for 10 s (60 s with a peer that has
+            connections to resources open), or after 5 min; wait for it
               --cancel           have it stay after all
               --socket PATH
   version   print the version

@@ -7,6 +7,12 @@ export const DRAIN_TIMEOUT: Millis = 300_000;
 /** A peer without a packet for this long has finished. */
 export const DRAIN_QUIET: Millis = 10_000;
 
+/**
+ * The same while TCP connections to resources are open. Not until they are closed: one that nobody uses any
+ * more is known for two hours.
+ */
+export const DRAIN_QUIET_CONNECTED: Millis = 60_000;
+
 const LOOK_INTERVAL: Millis = 1_000;
 
 export interface DrainStatus {
@@ -20,8 +26,9 @@ export interface DrainStatus {
 export type Traffic = ReadonlyMap<string, number>;
 
 /**
- * Waits until the peers have done with us, before the daemon goes. Flows are not known here: a peer counts
- * as busy until no packet was exchanged with it for DRAIN_QUIET. Keepalives are none.
+ * Waits until the peers have done with us, before the daemon goes. A peer counts as busy until no packet was
+ * exchanged with it for DRAIN_QUIET, or DRAIN_QUIET_CONNECTED while connections are open. Of what is routed and
+ * no resource, connections are not known. Keepalives are no packets.
  */
 export class Drain {
   #state: State = { type: 'off' };
@@ -34,7 +41,7 @@ export class Drain {
   begin(traffic: Traffic, now: Instant): boolean {
     if (this.#state.type === 'on') return false;
     const peers = new Map<string, Seen>();
-    for (const [id, bytes] of traffic) peers.set(id, { bytes, at: now });
+    for (const [id, bytes] of traffic) peers.set(id, { bytes, at: now, quiet: DRAIN_QUIET });
     this.#state = { type: 'on', began: now, lookAt: after(now, LOOK_INTERVAL), peers };
     return true;
   }
@@ -50,14 +57,24 @@ export class Drain {
     return this.#state.type === 'on' && this.#state.lookAt <= now;
   }
 
-  /** Looks at what was exchanged; returns why it is over, once it is. */
-  handleTraffic(traffic: Traffic, now: Instant): 'quiet' | 'timeout' | undefined {
+  /**
+   * Looks at what was exchanged, `connected` being the names of peers with open connections; returns why it is
+   * over, once it is.
+   */
+  handleTraffic(
+    traffic: Traffic,
+    connected: ReadonlySet<string>,
+    now: Instant,
+  ): 'quiet' | 'timeout' | undefined {
     const state = this.#state;
     if (state.type === 'off') return undefined;
     state.lookAt = after(now, LOOK_INTERVAL);
     for (const id of state.peers.keys()) if (!traffic.has(id)) state.peers.delete(id);
     for (const [id, bytes] of traffic) {
-      if (state.peers.get(id)?.bytes !== bytes) state.peers.set(id, { bytes, at: now });
+      const before = state.peers.get(id);
+      const at = before?.bytes === bytes ? before.at : now;
+      const quiet = connected.has(id) ? DRAIN_QUIET_CONNECTED : DRAIN_QUIET;
+      state.peers.set(id, { bytes, at, quiet });
     }
     const isQuiet = elapsed(state.began, now) >= DRAIN_QUIET && busyOf(state, now).length === 0;
     const isOver = elapsed(state.began, now) >= DRAIN_TIMEOUT;
@@ -92,8 +109,10 @@ interface On {
 interface Seen {
   readonly bytes: number;
   readonly at: Instant;
+  /** How long it is busy after that. */
+  readonly quiet: Millis;
 }
 
 function busyOf({ peers }: On, now: Instant): readonly string[] {
-  return [...peers].filter(([, { at }]) => elapsed(at, now) < DRAIN_QUIET).map(([id]) => id);
+  return [...peers].filter(([, { at, quiet }]) => elapsed(at, now) < quiet).map(([id]) => id);
 }

@@ -366,7 +366,8 @@ export class Engine {
 
   #lookAtDrain(now: Instant): void {
     const busy = this.#drain.status(now)?.peers ?? [];
-    const over = this.#drain.handleTraffic(this.#peers.traffic(), now);
+    const connected = this.#resources.sessions.connectedPeers();
+    const over = this.#drain.handleTraffic(this.#peers.traffic(), connected, now);
     if (over === undefined) return;
     this.#events.push({ type: 'drained', busy: over === 'quiet' ? [] : busy });
   }

@@ -204,6 +204,16 @@ export class Sessions {
     return this.#table.sizeOf(ownerOf(role, peer));
   }
 
+  /** Names of the peers through which TCP connections are open. */
+  connectedPeers(): ReadonlySet<string> {
+    const peers = new Set<string>();
+    for (const session of this.#table.connections()) {
+      const tag = this.#table.tag(session);
+      if (tag !== undefined) peers.add(tag.peerId);
+    }
+    return peers;
+  }
+
   /** The sessions for people to read, at most `most` of them: those with the latest packets. */
   statuses(most: number, now: Instant): readonly SessionStatus[] {
     const statuses: SessionStatus[] = [];

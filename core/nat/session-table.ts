@@ -338,9 +338,12 @@ export class SessionTable<Tag> {
 
   /** All sessions that have not ended. The table must not change meanwhile. */
   *sessions(): IterableIterator<number> {
-    for (const state of LIVE) {
-      for (let row = this.#queues.first(state); row >= 0; row = this.#queues.next(row)) yield row;
-    }
+    for (const state of LIVE) yield* this.#sessionsIn(state);
+  }
+
+  /** TCP connections that were answered and that nobody has closed. The table must not change meanwhile. */
+  connections(): IterableIterator<number> {
+    return this.#sessionsIn(CONNECTED);
   }
 
   /** The same, those whose last packet is the latest first. */
@@ -358,6 +361,10 @@ export class SessionTable<Tag> {
       yield row;
       rows[latest] = this.#queues.previous(row);
     }
+  }
+
+  *#sessionsIn(state: State): IterableIterator<number> {
+    for (let row = this.#queues.first(state); row >= 0; row = this.#queues.next(row)) yield row;
   }
 
   /** Leaves a port in the key with which no open session has that tuple outside. */

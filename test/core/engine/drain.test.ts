@@ -2,9 +2,11 @@ import t from 'tap';
 import type { Event } from '../../../core/engine/event.ts';
 import { openPublication } from '../../../core/fleet/device-signature.ts';
 import { MemoryNetwork } from '../../memory/datagrams.ts';
+import { CLIENT, ResourceSites } from '../../sim/resource-sites.ts';
 import { Site } from '../../sim/site.ts';
 import { TwoSites } from '../../sim/two-sites.ts';
 import { VirtualTime } from '../../sim/virtual-time.ts';
+import { ACK, FIN, SYN, tcp } from '../fastpath/packets.ts';
 import { crypto, deviceOptions, devicePublicKey, UNIX_MS } from '../fleet/fleet-scene.ts';
 
 const SECOND = 1000;
@@ -50,6 +52,35 @@ await t.test('keepalives are no traffic', async (t) => {
   sites.advance(12 * SECOND);
   t.ok((sites.a.engine.status().peers[0]?.rxBytes ?? 0) > before, 'some came');
   t.same(drainEvents(sites.a).slice(1), [{ type: 'drained', busy: [] }]);
+});
+
+await t.test('while connections to resources are open, a pause may last 60 s', async (t) => {
+  for (const closed of [false, true]) {
+    const sites = new ResourceSites(SEED, {
+      resources: [{ id: 'host', type: 'ip', address: '10.7.0.5' }],
+      authorizations: [{ peer: 'client', resource: 'host' }],
+    });
+    const there = { source: '192.168.1.10', destination: '10.7.0.5', sourcePort: 4000 };
+    const back = { source: '10.7.0.5', destination: CLIENT.ipv4, sourcePort: 443 };
+    const say = (flags: number): void => {
+      sites.send('client', tcp({ ...there, destinationPort: 443, flags }));
+      sites.send('gateway', tcp({ ...back, destinationPort: 4000, flags }));
+    };
+    say(SYN | ACK);
+    say(closed ? FIN | ACK : ACK);
+    t.match(sites.gateway.engine.resources.nat(1, sites.time.now).total, 1);
+    sites.advance(5 * SECOND);
+    sites.gateway.input({ type: 'drain' });
+    const over = (): boolean => sites.told('gateway', 'drained').length > 0;
+    sites.advance(12 * SECOND);
+    t.equal(over(), closed);
+    if (closed) continue;
+    t.match(sites.gateway.engine.status().drain, { peers: ['client'] });
+    sites.advance(46 * SECOND);
+    t.notOk(over());
+    sites.advance(6 * SECOND);
+    t.ok(over(), 'nobody seems to use it');
+  }
 });
 
 await t.test('a drain is over after 5 min, whoever still talks', async (t) => {
