@@ -1,6 +1,7 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import t, { type Test } from 'tap';
+import { eventually } from '../lab/daemon.ts';
 import { HOSTS, NameSites, PUBLIC_ANSWER, type DnsMode } from '../lab/name-sites.ts';
 import { whyNoLab, type Running } from '../lab/namespaces.ts';
 
@@ -17,6 +18,7 @@ await t.test(
       sites.a.daemon.configure(sites.configurationOf('a', mode));
       await t.test(`in mode ${mode}`, (t) => outages(t, sites, mode));
     }
+    await t.test('the mode may change while it runs', (t) => changes(t, sites));
   },
 );
 
@@ -83,6 +85,11 @@ async function outages(t: Test, sites: NameSites, mode: DnsMode): Promise<void> 
     }
     for (const said of await Promise.all(amid)) t.equal(said.at(-1), PUBLIC_ANSWER);
     await ordinary(t, 'killed');
+    if (mode === 'dnsmasq') {
+      const name = `late.${mode}.corp.example`;
+      t.not(await sites.ask('+time=1', name), PUBLIC_ANSWER, 'nobody to ask');
+      t.notOk(sites.publicQueries.includes(`A ${name}`), 'and it stays here all the same');
+    }
   });
 
   await t.test('started after that, names have the same proxies, and are used', async (t) => {
@@ -95,6 +102,37 @@ async function outages(t: Test, sites: NameSites, mode: DnsMode): Promise<void> 
     t.equal(await sites.a.daemon.stop(), 0);
     t.notOk(existsSync(file));
   });
+}
+
+async function changes(t: Test, sites: NameSites): Promise<void> {
+  const [name = ''] = NAMES;
+  const running = await sites.startA();
+  const first = await sites.ask(name);
+  // Another resolver than the router's is redirected alone.
+  const answersTo = async (server: string): Promise<boolean> =>
+    (await sites.ask(`@${server}`, name)) === first;
+  const until = (server: string, expected: boolean) =>
+    eventually(
+      () => answersTo(server),
+      (is) => is === expected,
+      20_000,
+    );
+  const reload = (mode: DnsMode | 'off'): void => {
+    sites.a.daemon.configure(sites.configurationOf('a', 'redirect', { dns: { mode } }));
+    running.signal('SIGHUP');
+  };
+  t.notOk(await answersTo(HOSTS.publicIpv4), 'dnsmasq');
+  reload('redirect');
+  t.ok(await until(HOSTS.publicIpv4, true), 'redirect');
+  t.ok(await answersTo(HOSTS.router.ipv4));
+  t.notOk(existsSync(join(sites.openwrt.confDir, 'culvert.conf')));
+  reload('off');
+  t.notOk(await until(HOSTS.publicIpv4, false), 'off');
+  t.notOk(await answersTo(HOSTS.router.ipv4));
+  reload('dnsmasq');
+  t.ok(await until(HOSTS.router.ipv4, true), 'dnsmasq');
+  t.notOk(await answersTo(HOSTS.publicIpv4));
+  t.equal(await sites.a.daemon.stop(), 0);
 }
 
 /** The first address of each name. */
