@@ -59,21 +59,20 @@ export class FlowRecords {
   add(
     event: FlowRecord['event'],
     session: Session,
-    tag: SessionTag,
-    path: PathKind | undefined,
+    about: SessionTag & { readonly destinationPort: number; readonly path: PathKind | undefined },
     now: Instant,
   ): void {
     const { inside, outside } = session;
-    const { destinationPort: port } = tag;
+    const { destinationPort: port } = about;
     const record: FlowRecord = {
       sequence: this.#next++,
       time: this.#time(now),
       event,
-      role: tag.role,
-      peer: tag.peerId,
-      path,
-      resource: tag.resource,
-      domain: tag.domain,
+      role: about.role,
+      peer: about.peerId,
+      path: about.path,
+      resource: about.resource,
+      domain: about.domain,
       protocol: nameOfProtocol(session.protocol),
       source: withPort(inside.source, inside.port),
       destination: withPort(inside.destination, port),

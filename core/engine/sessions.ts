@@ -2,7 +2,7 @@ import type { Flow, Rewrite } from '../fastpath/flow.ts';
 import type { FlowFacts } from '../fastpath/packet-path.ts';
 import { translateErrorOfSession } from '../nat/icmp-translation.ts';
 import type { NoSession, Session } from '../nat/session.ts';
-import { SessionTable } from '../nat/session-table.ts';
+import { MOST_ENDED, MOST_SESSIONS, SessionTable } from '../nat/session-table.ts';
 import { isIcmpProtocol, isPortless, replyTuple, requestTuple } from '../nat/tuple.ts';
 import type { PathKind } from '../peering/message.ts';
 import type { Deadline } from '../sansio/agent.ts';
@@ -10,6 +10,7 @@ import type { Instant } from '../sansio/instant.ts';
 import { ok, type Outcome } from '../sansio/outcome.ts';
 import type { Random } from '../sansio/random.ts';
 import { FlowRecords, nameOfProtocol, type FlowRecord } from './flow-records.ts';
+import { SessionTags } from './session-tags.ts';
 
 /**
  * What a session is for. On the side of the `client` its inside is the LAN and its outside the tunnel; on that
@@ -23,8 +24,6 @@ export interface SessionTag {
   /** None for a flow to what simply lies behind the peer. */
   readonly resource: string | undefined;
   readonly domain: string | undefined;
-  /** Of the first packet; what one socket sends to several ports of one address shares the session. */
-  readonly destinationPort: number;
 }
 
 /** A session for people to read. */
@@ -62,6 +61,9 @@ export interface FoundSession {
  */
 export class Sessions {
   readonly #table: SessionTable<SessionTag>;
+  readonly #tags = new SessionTags();
+  /** Of the first packet of each; what one socket sends to several ports of one address shares a session. */
+  readonly #destinationPorts = new Uint16Array(MOST_SESSIONS + MOST_ENDED + 1);
   readonly #records: FlowRecords;
   readonly #pathOf: (peer: number) => PathKind | undefined;
   #now: Instant;
@@ -83,6 +85,8 @@ export class Sessions {
       random: options.random,
       onEnd: (session) => {
         this.#record('close', session);
+        const tag = this.#table.tag(session);
+        if (tag !== undefined) this.#tags.release(tag);
         options.onEnd(session);
       },
     });
@@ -117,15 +121,19 @@ export class Sessions {
   open(
     flow: Flow,
     outside: { readonly source: Uint8Array; readonly destination: Uint8Array },
-    tag: Omit<SessionTag, 'destinationPort'>,
+    tag: SessionTag,
     now: Instant,
   ): Outcome<Rewrite, NoSession> {
     this.#now = now;
     const destinationPort = isIcmpProtocol(flow.protocol) ? 0 : flow.destinationPort;
     const owner = ownerOf(tag.role, tag.peer);
-    const full = { ...tag, destinationPort };
-    const opened = this.#table.open(requestTuple(flow), outside, owner, full, now);
-    if (!opened.ok) return opened;
+    const shared = this.#tags.share(tag);
+    const opened = this.#table.open(requestTuple(flow), outside, owner, shared, now);
+    if (!opened.ok) {
+      this.#tags.release(shared);
+      return opened;
+    }
+    this.#destinationPorts[opened.value] = destinationPort;
     this.#record('open', opened.value);
     return ok(this.#table.rewrite(opened.value, false, isPortless(flow)));
   }
@@ -220,7 +228,9 @@ export class Sessions {
     for (const session of this.#table.latest()) {
       if (statuses.length >= most) break;
       const tag = this.#table.tag(session);
-      if (tag !== undefined) statuses.push(statusOf(this.#table.read(session), tag, now));
+      if (tag === undefined) continue;
+      const port = this.#destinationPorts[session] ?? 0;
+      statuses.push(statusOf(this.#table.read(session), tag, port, now));
     }
     return statuses;
   }
@@ -239,7 +249,9 @@ export class Sessions {
   #record(event: FlowRecord['event'], session: number): void {
     const tag = this.#table.tag(session);
     if (tag === undefined) return;
-    this.#records.add(event, this.#table.read(session), tag, this.#pathOf(tag.peer), this.#now);
+    const destinationPort = this.#destinationPorts[session] ?? 0;
+    const about = { ...tag, destinationPort, path: this.#pathOf(tag.peer) };
+    this.#records.add(event, this.#table.read(session), about, this.#now);
   }
 }
 
@@ -248,9 +260,8 @@ function ownerOf(role: SessionTag['role'], peer: number): number {
   return 2 * peer + (role === 'client' ? 1 : 0);
 }
 
-function statusOf(session: Session, tag: SessionTag, now: Instant): SessionStatus {
+function statusOf(session: Session, tag: SessionTag, port: number, now: Instant): SessionStatus {
   const { inside, outside } = session;
-  const { destinationPort: port } = tag;
   return {
     role: tag.role,
     peer: tag.peerId,

@@ -30,7 +30,8 @@ const DESTINATION = 5;
  * A side is compared with the key, which is loaded from a tuple first.
  */
 export class SessionRows {
-  readonly owner: Uint32Array;
+  /** Below 65,536. */
+  readonly owner: Uint16Array;
   readonly state: Uint8Array;
   /** Bits: 1 a FIN was in a request, 2 in a reply. */
   readonly fins: Uint8Array;
@@ -48,7 +49,7 @@ export class SessionRows {
   /** The seed keeps senders from choosing tuples whose hashes are the same. */
   constructor(rows: number, seed: number) {
     this.#seed = seed;
-    this.owner = new Uint32Array(rows);
+    this.owner = new Uint16Array(rows);
     this.state = new Uint8Array(rows);
     this.fins = new Uint8Array(rows);
     this.openedAt = new Float64Array(rows);
