@@ -1,6 +1,9 @@
 import { Access } from '../../../core/access/access.ts';
 import { Authorizations } from '../../../core/access/authorizations.ts';
+import type { DomainName } from '../../../core/dns/name.ts';
+import { parsePattern, PatternTable, type Pattern } from '../../../core/dns/pattern.ts';
 import type { Flow } from '../../../core/fastpath/flow.ts';
+import { Sessions } from '../../../core/engine/sessions.ts';
 import { MOST_SESSIONS, SessionTable } from '../../../core/nat/session-table.ts';
 import type { NatTuple } from '../../../core/nat/tuple.ts';
 import { ipAddressFromBytes } from '../../../core/net/ip-address.ts';
@@ -10,9 +13,11 @@ import { sink, timePerCall, type Finding } from './micro-bench.ts';
 
 const lookup = less('find a session', 'ns');
 const decision = less('decide about a flow', 'ns');
+const resourceOfName = less('find the resources of a name', 'ns');
+const opening = less('open a session, and end it', 'ns');
 const memory = less('memory a session', 'bytes');
 
-export const natMetrics = [lookup, decision, memory];
+export const natMetrics = [lookup, opening, decision, resourceOfName, memory];
 
 const SESSIONS = [100, 10_000, MOST_SESSIONS] as const;
 const RESOURCES = [100, 10_000] as const;
@@ -22,7 +27,8 @@ const ASKED = 1024;
 
 /** The session table and the decisions about access, small and full. */
 export function nat(seconds: number): Finding[] {
-  return [...sessions(Math.min(seconds, 1)), ...decisions(Math.min(seconds, 1))];
+  const each = Math.min(seconds, 1);
+  return [...sessions(each), ...openings(each), ...decisions(each), ...resources(each)];
 }
 
 function sessions(seconds: number): Finding[] {
@@ -50,6 +56,72 @@ function sessions(seconds: number): Finding[] {
       ...(size === MOST_SESSIONS ? [{ subject, metric: memory, value: bytes / size }] : []),
     ];
   });
+}
+
+/** What the first packet of a flow costs beyond the decision, with records of flows and all. */
+function openings(seconds: number): Finding[] {
+  return SESSIONS.map((size) => {
+    const subject = `${size.toLocaleString('en')} sessions`;
+    const random = { fill: (out: Uint8Array) => out.fill(7) };
+    const pathOf = () => 'direct' as const;
+    const options = { random, unixMs: 0, onEnd: () => undefined, pathOf };
+    const sessions = new Sessions(options, NOW);
+    const open = (n: number) => {
+      const source = Uint8Array.of(100, 64, n >> 14, 2);
+      const destination = Uint8Array.of(100, 96, 0, 1);
+      const ports = { sourcePort: 1 + (n & 0x3fff), destinationPort: 443 };
+      const flow: Flow = {
+        family: 4,
+        protocol: 6,
+        source,
+        destination,
+        ...ports,
+        isFragment: false,
+      };
+      const outside = { source, destination: Uint8Array.of(10, 0, 0, 1) };
+      const peer = n >> 14;
+      const tag = {
+        role: 'gateway',
+        peer,
+        peerId: 'p',
+        resource: 'r',
+        domain: 'r.example',
+      } as const;
+      sink.value = sessions.open(flow, outside, tag, NOW);
+      return sessions.findRequest('gateway', flow)?.session ?? 0;
+    };
+    // One place is left for the flow that comes and goes.
+    for (let n = 0; n < size - 1; n++) open(n);
+    const perCall = timePerCall(seconds, () => sessions.end(open(size), NOW));
+    return { subject, metric: opening, value: perCall * 1e6 };
+  });
+}
+
+/** Half of the resources have one name each, half all names below one. */
+function resources(seconds: number): Finding[] {
+  return RESOURCES.map((size) => {
+    const subject = `${size.toLocaleString('en')} resources`;
+    const table = new PatternTable(
+      Array.from({ length: size }, (_, n) => [
+        patternOf(n % 2 === 0 ? `app${n}` : `**.app${n}`),
+        n,
+      ]),
+    );
+    const asked = Array.from({ length: ASKED }, (_, i) => {
+      const n = (i * 7919) % size;
+      return `${n % 2 === 0 ? '' : 'www.'}app${n}.corp.example` as DomainName;
+    });
+    const perCall = timePerCall(seconds, () => {
+      for (const name of asked) sink.value = table.matches(name);
+    });
+    return { subject, metric: resourceOfName, value: (perCall * 1e6) / ASKED };
+  });
+}
+
+function patternOf(host: string): Pattern {
+  const pattern = parsePattern(`${host}.corp.example`);
+  if (!pattern.ok) throw new Error(pattern.why);
+  return pattern.value;
 }
 
 function decisions(seconds: number): Finding[] {
