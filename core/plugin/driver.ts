@@ -85,21 +85,24 @@ export class Driver<Input, Event, Transmit, Command> {
   }
 
   #drain(): void {
-    let next = this.#agent.pollTimeout();
     for (let round = 0; round < MOST_ROUNDS; round++) {
+      // What is queued is due at once: taken out first, it costs no look at all the timers.
+      if (this.#drainOutputs()) continue;
+      const next = this.#agent.pollTimeout();
       const now = this.#clock.now();
-      const wasDue = isDue(next, now);
-      if (wasDue) this.#agent.handleTimeout(now);
-      const transmitted = this.#drainTransmits();
-      const executed = this.#drainCommands();
-      const reported = this.#drainEvents();
-      this.#effects.flushPackets();
-      const worked = transmitted || executed || reported;
-      if (worked || wasDue) next = this.#agent.pollTimeout();
-      if (!worked && !isDue(next, now)) return this.#arm(next);
+      if (!isDue(next, now)) return this.#arm(next);
+      this.#agent.handleTimeout(now);
     }
-    this.#log.warn('event loop budget spent', { reason: next?.reason });
+    this.#log.warn('event loop budget spent', { reason: this.#agent.pollTimeout()?.reason });
     this.#clock.soon(() => this.drain());
+  }
+
+  #drainOutputs(): boolean {
+    const transmitted = this.#drainTransmits();
+    const executed = this.#drainCommands();
+    const reported = this.#drainEvents();
+    this.#effects.flushPackets();
+    return transmitted || executed || reported;
   }
 
   #drainTransmits(): boolean {
