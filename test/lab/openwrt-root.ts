@@ -65,6 +65,7 @@ export class OpenWrtRoot {
     const pidFile = join(this.#directory, 'dnsmasq.pid');
     const options = [
       `--conf-file=/dev/null --conf-dir=/${CONF_DIR} --pid-file=${pidFile} --user=root`,
+      `--log-facility=${join(this.#directory, 'dnsmasq.log')}`,
       '--resolv-file=/tmp/resolv.conf.d/resolv.conf.auto --expand-hosts --domain=lan --local=/lan/',
       '--domain-needed --bogus-priv --localise-queries --stop-dns-rebind --rebind-localhost-ok',
       '--bind-dynamic --interface=br-lan --interface=lo --edns-packet-max=1232 --cache-size=1000',
@@ -73,7 +74,8 @@ export class OpenWrtRoot {
       '#!/bin/sh',
       `echo restarted >> ${join(this.#directory, 'restarts')}`,
       `[ -e ${pidFile} ] && pid=$(cat ${pidFile}) && kill $pid`,
-      'while [ -n "$pid" ] && kill -0 $pid 2>/dev/null; do sleep 0.02; done',
+      // A dead one is there until its parent has looked, which some take seconds for.
+      'while [ -n "$pid" ] && grep -qs "^State:.[^Z]" /proc/$pid/status; do sleep 0.02; done',
       `exec dnsmasq ${options.join(' ')}`,
     ];
   }
