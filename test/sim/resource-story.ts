@@ -10,7 +10,7 @@ type Name = (typeof NAMES)[number];
 const SERVERS = ['10.9.0.1', '10.9.0.2', '10.9.0.3'];
 const HOSTS = ['192.168.1.10', '192.168.1.11', '192.168.1.12'];
 /** Few ports, so that flows of several hosts collide. */
-const PORTS = [4000, 4001];
+const PORTS = [4000, 4000, 4001];
 /** The one that filters permit, and another one. */
 const PERMITTED = 80;
 const FILTERED = 81;
@@ -89,7 +89,7 @@ export class ResourceStory {
     if (choice < 55) return this.#lookUp(this.#oneOf(NAMES));
     if (choice < 63) return this.#replyLate();
     if (choice < 67) return this.#forgeReply();
-    if (choice < 75) return this.#resolveTo(this.#oneOf(NAMES), this.#oneOf(SERVERS));
+    if (choice < 75) return this.#resolveAnew(this.#oneOf(NAMES));
     if (choice < 82) return this.#wait(this.#below(30_000));
     if (choice < 84) return this.#wait(this.#below(600_000));
     if (choice < 88) return this.#authorize();
@@ -198,6 +198,12 @@ export class ResourceStory {
     const before = this.#proxies.get(name);
     this.#expect(before === undefined || before[0] === proxies[0], 'another proxy');
     this.#proxies.set(name, proxies);
+  }
+
+  #resolveAnew(name: Name): void {
+    this.#resolveTo(name, this.#oneOf(SERVERS));
+    this.#wait(3000);
+    if (this.#below(3) > 0) this.#lookUp(name);
   }
 
   #resolveTo(name: Name, server: string): void {

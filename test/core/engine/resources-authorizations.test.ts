@@ -6,6 +6,7 @@ import { CRM, CRM_NAME, first, MAY_USE_CRM, present, zoneOf } from './resource-f
 const SEED = Number(process.env['SEED'] ?? Math.floor(Math.random() * 2 ** 31));
 t.comment(`SEED=${SEED}`);
 
+const RST = 0x04;
 const MINUTE = 60_000;
 const HOUR = 60 * MINUTE;
 const SERVER = '10.9.0.5';
@@ -316,6 +317,18 @@ await t.test('both FINs end a session, and its stragglers go nowhere', async (t)
   t.equal(sites.seen('client').length, 1);
   sites.advance(6000);
   t.same(sites.sessions('gateway'), []);
+  sites.send('gateway', replyOf(port, ACK));
+  t.same(sites.received('client'), []);
+});
+
+await t.test('a RST ends a session at once', async (t) => {
+  const sites = sitesWith();
+  const proxy = first(sites.lookUp(CRM_NAME));
+  const port = connect(sites, proxy);
+  sites.send('gateway', replyOf(port, RST));
+  t.equal(sites.seen('client').length, 1, 'the RST itself arrives');
+  t.same(sites.sessions('gateway'), []);
+  t.same(sites.sessions('client'), []);
   sites.send('gateway', replyOf(port, ACK));
   t.same(sites.received('client'), []);
 });
