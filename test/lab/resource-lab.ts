@@ -125,18 +125,18 @@ export class ResourceLab {
 
   /**
    * Both documents for a resource that the gateway serves, for which all clients are authorized.
-   * `gateway` and `client` are more of theirs.
+   * `gateway` is more of its document; `behindGateway` are networks that clients send there besides.
    */
   configureResource(
     resource: ResourceDocument,
     {
       clients = [this.a],
       gateway = {},
-      client = {},
+      behindGateway = [],
     }: {
       readonly clients?: readonly Router[];
       readonly gateway?: object;
-      readonly client?: object;
+      readonly behindGateway?: readonly string[];
     } = {},
   ): void {
     const authorizations = clients.map(({ name }) => ({ peer: name, resource: resource.id }));
@@ -145,7 +145,7 @@ export class ResourceLab {
     );
     const used = { ...resource, gateways: ['gateway'] };
     for (const router of clients) {
-      router.daemon.configure(this.clientDocument(router, { resources: [used], ...client }));
+      router.daemon.configure(this.clientDocument(router, { resources: [used] }, behindGateway));
     }
   }
 

@@ -11,10 +11,10 @@ const NAME = 'app.site.example';
 const PORT = 80;
 /** Two servers, whose files differ in size, and come no faster than this each. */
 const SERVERS = [
-  { address: HOSTS[0]!.ipv4, bytes: 3 * MB },
-  { address: HOSTS[1]!.ipv4, bytes: 4 * MB },
+  { address: HOSTS[0]!.ipv4, bytes: MB },
+  { address: HOSTS[1]!.ipv4, bytes: 1.5 * MB },
 ];
-const BYTES_PER_SECOND = MB;
+const BYTES_PER_SECOND = 0.5 * MB;
 
 /** Another address at each query, with a TTL of 0. */
 await t.test('a name whose address changes all the time', { skip }, async (t) => {
@@ -42,8 +42,9 @@ await t.test('a name whose address changes all the time', { skip }, async (t) =>
 
   /** Which of the servers a new connection comes to. */
   async function serverAt({ lan }: Router, proxy: string): Promise<number> {
-    const head = ['curl', '-sI', '--max-time', '5', `http://${proxy}:${PORT}/`];
-    const { stdout } = await lab.exec(lan, head);
+    // Ends with the headers: the file is too large for it.
+    const headers = ['curl', '-s', '-D-', '-o/dev/null', '--max-filesize', '1', '--max-time', '5'];
+    const { stdout } = await lab.exec(lan, [...headers, `http://${proxy}:${PORT}/`]);
     const size = Number(/content-length: (\d+)/i.exec(stdout)?.[1]);
     return SERVERS.findIndex(({ bytes }) => bytes === size);
   }
@@ -87,14 +88,14 @@ await t.test('a name whose address changes all the time', { skip }, async (t) =>
   await t.test('a long download outlives a change at each second', async (t) => {
     const [proxy = ''] = await scene.lookUp(a, NAME);
     const ends = { client: 'lan-a', server: 'lan-gateway', address: proxy };
-    const rate = { bytes: 5 * MB, bytesPerSecond: MB };
-    const download = await Download.start(lab, { ...ends, ...rate });
+    const bytes = 4 * MB;
+    const download = await Download.start(lab, { ...ends, bytes, bytesPerSecond: MB });
     const servers = [await serverAt(a, proxy)];
-    for (let second = 0; second < 3; second++) {
+    while (download.bytes < bytes / 2) {
       servers.push(await moves(a, proxy, servers.at(-1) ?? 0));
       await wait(1000);
     }
-    t.ok(download.bytes < rate.bytes, `new connections came to ${servers.join(', ')} meanwhile`);
+    t.ok(servers.length > 2, `new connections came to ${servers.join(', ')} meanwhile`);
     const { isIntact, longestGapMs } = await download.finish(30_000);
     t.ok(isIntact, `at most ${Math.round(longestGapMs)} ms without a byte`);
   });

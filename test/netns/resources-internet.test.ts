@@ -8,13 +8,15 @@ const skip = whyNoLab();
 const MB = 1e6;
 /** What stays a gateway's own: its LAN, the tunnel's addresses, documentation. */
 const SPECIAL = ['192.168.2.1', '10.1.2.3', '100.64.9.9', '169.254.1.1', '203.0.113.1'];
+/** Networks that the client sends there as well. */
+const NETWORKS = ['10.5.0.0/16', 'fd05::/64'];
 const SPECIAL_IPV6 = ['fd02::1', '2001:db8::1'];
 
 await t.test('the internet through a gateway', { skip }, async (t) => {
   const scene = await ResourceLab.create(t, 'rsi');
   const { lab, a, gateway } = scene;
   await scene.startEcho('internet');
-  scene.configureResource({ id: 'world', type: 'internet' });
+  scene.configureResource({ id: 'world', type: 'internet' }, { behindGateway: NETWORKS });
   /** Which router the server on the Internet sees. */
   const seen = async (from: string, address: string = INTERNET.ipv4): Promise<string> => {
     const [who = ''] = (await scene.whoAmI(from, address)).split(' ');
@@ -63,6 +65,14 @@ await t.test('the internet through a gateway', { skip }, async (t) => {
       t.ok((drops['special-address'] ?? 0) >= SPECIAL.length + SPECIAL_IPV6.length, drops);
     },
   );
+
+  await t.test('refuses them at the gateway too', async (t) => {
+    for (const address of ['10.5.0.1', 'fd05::1']) {
+      const { stdout } = await lab.exec('a', ['ping', '-n', '-c1', '-W1', address]);
+      t.match(stdout, /From .*(filtered|prohibited)/i, address);
+    }
+    t.match(await gateway.daemon.status(), { drops: { 'special-address': 2 } });
+  });
 
   await t.test('comes back after the gateway was killed and started again', async (t) => {
     await gateway.daemon.kill();
