@@ -53,7 +53,7 @@ export class Dnsmasq {
 
 const NO_DNSMASQ: InterceptionFailure = {
   why: 'no-dnsmasq',
-  detail: 'no dnsmasq is known here: name its conf-dir and how it is restarted, or use redirect',
+  detail: 'where dnsmasq takes its configuration is known on OpenWrt alone: use redirect',
 };
 
 const FILE = 'culvert.conf';

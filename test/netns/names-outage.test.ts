@@ -19,6 +19,7 @@ await t.test(
       await t.test(`in mode ${mode}`, (t) => outages(t, sites, mode));
     }
     await t.test('the mode may change while it runs', (t) => changes(t, sites));
+    await t.test('where it is not OpenWrt, it says so', (t) => withoutOpenWrt(t, sites));
   },
 );
 
@@ -133,6 +134,16 @@ async function changes(t: Test, sites: NameSites): Promise<void> {
   t.ok(await until(HOSTS.router.ipv4, true), 'dnsmasq');
   t.notOk(await answersTo(HOSTS.publicIpv4));
   t.equal(await sites.a.daemon.stop(), 0);
+}
+
+async function withoutOpenWrt(t: Test, sites: NameSites): Promise<void> {
+  const { daemon } = sites.a;
+  daemon.prefix = [];
+  const running = daemon.spawn();
+  const [, detail] = await running.waitFor(/do not come to us.*"detail":"([^"]*)"/, 15_000);
+  t.match(detail, 'use redirect');
+  t.equal(await sites.ask('elsewhere.example'), PUBLIC_ANSWER, 'all else goes on');
+  t.equal(await daemon.stop(), 0);
 }
 
 /** The first address of each name. */

@@ -188,7 +188,7 @@ await t.test('dnsmasq', async (t) => {
   await t.test('says what is missing', async (t) => {
     const nowhere = await scene(t, { dnsmasq: undefined });
     const wanted = dnsmasq(nowhere.port, 'corp.example');
-    t.match(await nowhere.api.apply(wanted), { why: 'no-dnsmasq', detail: /conf-dir/ });
+    t.match(await nowhere.api.apply(wanted), { why: 'no-dnsmasq', detail: /use redirect/ });
     t.equal(await nowhere.api.apply({ type: 'off' }), undefined);
 
     const notDirectory = join(new URL(import.meta.url).pathname, 'x');
