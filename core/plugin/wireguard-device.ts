@@ -1,6 +1,6 @@
 import type { SocketAddress } from '../net/socket-address.ts';
 import type { Device } from '../netlink/wireguard/device.ts';
-import type { WantedDevice } from '../netlink/wireguard/wanted-device.ts';
+import type { WantedDevice, WantedPeer } from '../netlink/wireguard/wanted-device.ts';
 import type { Outcome } from '../sansio/outcome.ts';
 import { capability, type Capability } from './capability.ts';
 
@@ -43,6 +43,11 @@ export interface WireguardDevice {
   apply(wanted: WantedDevice): WireguardOutcome<{ readonly changes: number }>;
   /** Returns the device with its keys, and its peers with their counters. */
   read(name: string): WireguardOutcome<Device>;
+  /**
+   * Makes a peer what is wanted, whether or not it is there, with one message (more for hundreds of allowed
+   * IPs) and without reading the device.
+   */
+  putPeer(name: string, peer: WantedPeer): WireguardOutcome<undefined>;
   /** Changes a peer with one message; nothing happens where it is not there. */
   changePeer(name: string, publicKey: Uint8Array, change: PeerChange): WireguardOutcome<undefined>;
   /** Removes a peer and its sessions with one message; nothing happens where it is not there. */

@@ -1,7 +1,7 @@
 import type { Device } from '../../core/netlink/wireguard/device.ts';
 import { WIREGUARD_KIND } from '../../core/netlink/wireguard/constants.ts';
 import type { DeviceSettings, PeerSettings } from '../../core/netlink/wireguard/settings.ts';
-import { countChanges, planDevice } from '../../core/netlink/wireguard/wanted-device.ts';
+import { countChanges, planDevice, wholePeer } from '../../core/netlink/wireguard/wanted-device.ts';
 import type {
   WireguardDevice,
   WireguardFailure,
@@ -45,6 +45,7 @@ export function wireguardDevices(kernel: DeviceKernel): WireguardDevice {
       const read = kernel.observe(name);
       return read.ok ? succeeded(read.value) : notDone(name, read.refusal);
     },
+    putPeer: (name, peer) => changeOne(name, wholePeer(peer)),
     changePeer: (name, publicKey, { endpoint, persistentKeepalive }) =>
       changeOne(name, { publicKey, updateOnly: true, endpoint, persistentKeepalive }),
     removePeer: (name, publicKey) => changeOne(name, { publicKey, remove: true }),
@@ -121,13 +122,14 @@ function notDone(name: string, refusal: Refusal): WireguardOutcome<never> {
 }
 
 function notChanged(name: string, refused: readonly RefusedSettings[]): WireguardOutcome<never> {
-  const [first] = refused;
+  const whole = refused.find(({ refusal }) => problemOf(refusal) !== 'refused');
+  if (whole !== undefined) return notDone(name, whole.refusal);
   const failures = refused.slice(0, MOST_FAILURES).map(({ settings, refusal }) => ({
     object: objectOf(name, settings, refusal),
     code: refusal.code,
     message: explain(refusal),
   }));
-  return { ...failed(first === undefined ? 'refused' : problemOf(first.refusal)), failures };
+  return { ...failed('refused'), failures };
 }
 
 function undone(left: DeviceSettings, { name, publicKey }: Device): WireguardOutcome<never> {

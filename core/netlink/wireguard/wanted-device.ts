@@ -1,4 +1,4 @@
-import { formatIpPrefix, networkOf, type IpPrefix } from '../../net/ip-prefix.ts';
+import { formatIpPrefix, isFullLength, networkOf, type IpPrefix } from '../../net/ip-prefix.ts';
 import type { SocketAddress } from '../../net/socket-address.ts';
 import { equalInConstantTime } from '../../sansio/crypto.ts';
 import { encodeHex } from '../../sansio/hex.ts';
@@ -53,25 +53,31 @@ export function countChanges({ peers, ...device }: DeviceSettings): number {
   return Object.values(device).filter((value) => value !== undefined).length + peers.length;
 }
 
+/** Returns what makes a peer what is wanted, whatever it was. */
+export function wholePeer(peer: WantedPeer): PeerSettings {
+  const { publicKey, presharedKey, endpoint, persistentKeepalive, allowedIps } = peer;
+  return {
+    publicKey,
+    presharedKey: presharedKey ?? 'none',
+    endpoint,
+    persistentKeepalive,
+    replaceAllowedIps: true,
+    allowedIps,
+  };
+}
+
 /** Additions and changes come before removals, so that what moves is never without a peer. */
 function planPeers(wanted: readonly WantedPeer[], observed: readonly Peer[]): PeerSettings[] {
   const there = new Map(observed.map((peer) => [keyOf(peer), peer]));
-  const owners = new Map<string, string>();
   const peers = new Map(wanted.map((peer) => [keyOf(peer), peer]));
-  const prefixes = new Map<string, Prefixes>();
-  for (const [key, peer] of peers) {
-    const own = prefixesOf(peer.allowedIps);
-    prefixes.set(key, own);
-    for (const text of own.keys()) {
-      const owner = owners.get(text);
-      if (owner !== undefined) prefixes.get(owner)?.delete(text);
-      owners.set(text, key);
-    }
+  const owners = new Map<string, WantedPeer>();
+  for (const peer of peers.values()) {
+    for (const prefix of peer.allowedIps) owners.set(nameOf(prefix), peer);
   }
   const plan: PeerSettings[] = [];
   for (const [key, peer] of peers) {
-    const own = prefixes.get(key) ?? new Map<string, IpPrefix>();
     const old = there.get(key);
+    const own = prefixesOf(peer, owners);
     const settings = old === undefined ? addition(peer, own) : change(peer, old, own, owners);
     if (settings !== undefined) plan.push(settings);
   }
@@ -81,8 +87,8 @@ function planPeers(wanted: readonly WantedPeer[], observed: readonly Peer[]): Pe
   return plan;
 }
 
-/** By their text, which is the same for the same network. */
-type Prefixes = Map<string, IpPrefix>;
+/** By `nameOf`. */
+type Prefixes = ReadonlyMap<string, IpPrefix>;
 
 function addition(peer: WantedPeer, own: Prefixes): PeerSettings {
   const { publicKey, presharedKey, endpoint, persistentKeepalive } = peer;
@@ -100,17 +106,17 @@ function change(
   peer: WantedPeer,
   old: Peer,
   own: Prefixes,
-  owners: ReadonlyMap<string, string>,
+  owners: ReadonlyMap<string, WantedPeer>,
 ): PeerSettings | undefined {
   const { publicKey, presharedKey, endpoint, persistentKeepalive } = peer;
-  const missing = new Map(own);
+  const had = new Set(old.allowedIps.map(nameOf));
   let isReplaced = false;
-  for (const prefix of old.allowedIps) {
-    const text = formatIpPrefix(prefix);
+  for (const text of had) {
     // What another peer gets is taken from this one by that.
-    if (!missing.delete(text) && !owners.has(text)) isReplaced = true;
+    if (!owners.has(text)) isReplaced = true;
   }
-  const allowedIps = Array.from((isReplaced ? own : missing).values());
+  const allowedIps: IpPrefix[] = [];
+  for (const [text, prefix] of own) if (isReplaced || !had.has(text)) allowedIps.push(prefix);
   const changes: Omit<PeerSettings, 'publicKey'> = {
     ...(!isSameKey(presharedKey, old.presharedKey) && { presharedKey: presharedKey ?? 'none' }),
     ...(endpoint !== undefined && endpoint !== old.endpoint && { endpoint }),
@@ -122,13 +128,19 @@ function change(
   return { publicKey, updateOnly: true, ...changes };
 }
 
-function prefixesOf(prefixes: readonly IpPrefix[]): Prefixes {
-  return new Map(
-    prefixes.map((prefix) => {
-      const network = networkOf(prefix);
-      return [formatIpPrefix(network), network];
-    }),
-  );
+/** Returns each prefix of the peer once, without those that a later peer wants too. */
+function prefixesOf(peer: WantedPeer, owners: ReadonlyMap<string, WantedPeer>): Prefixes {
+  const own = new Map<string, IpPrefix>();
+  for (const prefix of peer.allowedIps) {
+    const text = nameOf(prefix);
+    if (owners.get(text) === peer) own.set(text, prefix);
+  }
+  return own;
+}
+
+/** The same for the same network. Single addresses are their own name: there are tens of thousands. */
+function nameOf(prefix: IpPrefix): string {
+  return isFullLength(prefix) ? prefix.address : formatIpPrefix(networkOf(prefix));
 }
 
 function isSameKey(a: Uint8Array | undefined, b: Uint8Array | undefined): boolean {
