@@ -52,8 +52,11 @@ export class ResourceStory {
   /** By host, port and proxy: the server that the session leads to. */
   readonly #sessions = new Map<string, { readonly server: string; at: number }>();
   #requests: Request[] = [];
+  /** By number. */
+  readonly #replied = new Map<number, Request>();
   /** Whether nothing has happened since all had time to settle. */
   #isCalm = false;
+  #isPathLost = false;
   #count = 0;
 
   constructor(seed: number, arenas: Arenas) {
@@ -149,23 +152,25 @@ export class ResourceStory {
   }
 
   #reply(request: Request): void {
-    const { arrived, number, name, host, port, proxy } = request;
+    const { arrived, number, name, host, port } = request;
     this.#collect();
+    this.#replied.set(number, request);
     const came = this.#sites.answer(arrived, [number]);
-    if (came === undefined) {
+    if (came === undefined || came.protocol === 'icmp') {
       this.#expect(!this.#isCalm || !this.#mayUse(name), `no reply came to ${host}:${port}`);
       return;
     }
-    this.#expect(this.#mayUse(name), 'a reply came that may not');
-    this.#expectReply(came, { host, port, proxy });
+    // One that had waited may come before it.
+    const replied = this.#replied.get(came.payload[0] ?? 0) ?? request;
+    if (replied === request) this.#expect(this.#mayUse(name), 'a reply came that may not');
+    this.#expectReply(came, replied);
   }
 
   #expectReply(
     came: SeenPacket,
     { host, port, proxy }: Pick<Request, 'host' | 'port' | 'proxy'>,
   ): void {
-    const { destination, destinationPort, source, protocol } = came;
-    if (protocol === 'icmp') return;
+    const { destination, destinationPort, source } = came;
     this.#expect(destination === host && destinationPort === port, `reply to ${destination}`);
     this.#expect(source === proxy, `reply from ${source}, which was not asked`);
   }
@@ -216,8 +221,8 @@ export class ResourceStory {
   #wait(ms: number): void {
     this.#note(`wait ${ms}`);
     this.#sites.advance(ms);
-    this.#expire();
     this.#collect();
+    this.#expire();
   }
 
   /** The operator grants some of the resources, some of them for a time. */
@@ -234,6 +239,7 @@ export class ResourceStory {
 
   #grant(granted: Map<Name, number>): void {
     this.#note(`grant ${[...granted.keys()].join()}`);
+    this.#collect();
     const ended = [...this.#granted.keys()].filter((name) => !granted.has(name));
     this.#document = new Map(granted);
     this.#granted = granted;
@@ -243,6 +249,7 @@ export class ResourceStory {
 
   #setClock(step: number): void {
     this.#note(`clock ${step}`);
+    this.#collect();
     this.#clockStep = step;
     this.#sites.setClock('gateway', step);
     this.#expire();
@@ -275,6 +282,7 @@ export class ResourceStory {
     this.#note('cut');
     this.#sites.cut('client');
     this.#isCalm = false;
+    this.#isPathLost = true;
     this.#wait(this.#below(120_000));
     if (this.#below(2) === 0) this.#sites.restore('client');
   }
@@ -295,6 +303,7 @@ export class ResourceStory {
   }
 
   #forgetSessions(): void {
+    this.#isPathLost = true;
     this.#requests = [];
     this.#sessions.clear();
   }
@@ -303,10 +312,12 @@ export class ResourceStory {
   #calmDown(): void {
     this.#note('calm');
     this.#sites.restore('client');
-    this.#wait(60_000);
+    // Longer than the pause between two attempts to find a path.
+    if (this.#isPathLost) this.#wait(60_000);
     this.#lookUpAll();
-    this.#wait(20_000);
+    if (this.#isPathLost) this.#wait(20_000);
     this.#lookUpAll();
+    this.#isPathLost = false;
   }
 
   /** Hosts know where everything is, and gateways have had time to find out. */
@@ -316,11 +327,14 @@ export class ResourceStory {
     this.#isCalm = true;
   }
 
-  /** Takes what came unasked for: packets that were held, and errors. */
+  /** Takes what came later than it was sent, as it had to wait for a path or the gateway; and errors. */
   #collect(): void {
     for (const packet of this.#sites.seen('gateway')) this.#expectAllowed(packet);
     for (const packet of this.#sites.seen('client')) {
-      this.#expect(packet.protocol === 'icmp', 'a packet that nobody sent now');
+      if (packet.protocol === 'icmp') continue;
+      const request = this.#replied.get(packet.payload[0] ?? 0);
+      this.#expect(request !== undefined, 'a reply that nobody sent');
+      if (request !== undefined) this.#expectReply(packet, request);
     }
   }
 

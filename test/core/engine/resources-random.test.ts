@@ -4,7 +4,7 @@ import { ResourceStory } from '../../sim/resource-story.ts';
 
 const SEED = Number(process.env['SEED'] ?? Math.floor(Math.random() * 2 ** 31));
 const SEEDS = Number(process.env['SEEDS'] ?? 200);
-const STEPS = 16;
+const STEPS = 12;
 
 await t.test(
   `whatever happens, nothing goes where it may not, and all heals (SEED=${SEED})`,
