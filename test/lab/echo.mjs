@@ -5,7 +5,7 @@
 import { createSocket } from 'node:dgram';
 import { networkInterfaces } from 'node:os';
 
-const PATIENCE_MS = 3000;
+const PATIENCE_MS = 8000;
 const REPEAT_MS = 500;
 const [mode, ...parameters] = process.argv.slice(2);
 if (mode === 'serve') serve(Number(parameters[0]));

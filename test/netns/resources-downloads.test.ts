@@ -88,10 +88,10 @@ await t.test('a name whose address changes all the time', { skip }, async (t) =>
   await t.test('a long download outlives a change at each second', async (t) => {
     const [proxy = ''] = await scene.lookUp(a, NAME);
     const ends = { client: 'lan-a', server: 'lan-gateway', address: proxy };
-    const bytes = 4 * MB;
+    const bytes = 6 * MB;
     const download = await Download.start(lab, { ...ends, bytes, bytesPerSecond: MB });
     const servers = [await serverAt(a, proxy)];
-    while (download.bytes < bytes / 2) {
+    while (download.bytes < 0.75 * bytes) {
       servers.push(await moves(a, proxy, servers.at(-1) ?? 0));
       await wait(1000);
     }
