@@ -27,6 +27,9 @@ export interface Proxies {
 export const PROXIES_PER_FAMILY = 4;
 export const MOST_PROXY_NAMES = 65_536;
 
+/** More than names are given numbers between two writes to disk. */
+const SPARED_NUMBERS = 256;
+
 /**
  * Gives each name four proxy addresses of each family, in the order of asking. A name keeps its number,
  * and with it its addresses, until it is removed: connections live longer than any answer. The owner
@@ -47,6 +50,7 @@ export class ProxyPool {
     this.#networks = networksOf(ranges);
     this.#capacity = capacityOf(ranges);
     this.#restore(entries);
+    if (this.#names.length > 0) this.#spare();
   }
 
   /** Returns the number of the name and gives it one if it has none. */
@@ -143,6 +147,15 @@ export class ProxyPool {
     for (const [number, name] of this.#names.entries()) {
       if (name === undefined) this.#free.push(number);
     }
+  }
+
+  /**
+   * Leaves the numbers next in turn free: names may have got them that were not on disk yet when the daemon
+   * was killed, and hosts that remember their addresses must not reach other names.
+   */
+  #spare(): void {
+    const end = Math.min(this.#capacity, this.#names.length + SPARED_NUMBERS);
+    while (this.#names.length < end) this.#free.push(this.#names.push(undefined) - 1);
   }
 
   #set(name: DomainName, number: number): void {

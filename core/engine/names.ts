@@ -39,7 +39,7 @@ import { keepProxies } from './kept-proxies.ts';
 /** UDP and TCP port of a tunnel address at which peers ask the resolvers of our site. */
 export const SITE_DNS_PORT = 53_535;
 
-/** Proxies that were given out are written to flash at most this often. */
+/** Proxies that were given out are written to flash at once, and at most this often. */
 const KEEP_INTERVAL: Millis = 5_000;
 
 /** What could not be opened or intercepted is tried again after this long. */
@@ -108,6 +108,7 @@ export class Names {
   #groups: readonly string[] = [];
   #interception: Interception = { type: 'off' };
   #keepAt: Instant | undefined;
+  #mayKeepAt: Instant;
   #retryAt: Instant | undefined;
 
   constructor(
@@ -119,6 +120,7 @@ export class Names {
     now: Instant,
   ) {
     this.#gateway = options.gateway;
+    this.#mayKeepAt = now;
     this.#ranges = keyOf(DEFAULT_RANGES);
     this.pool = new ProxyPool(DEFAULT_RANGES, options.kept);
     const tables = {
@@ -213,7 +215,10 @@ export class Names {
   handleTimeout(now: Instant): void {
     this.#resolver.handleTimeout(now);
     this.#lookup.handleTimeout(now);
-    if (this.#keepAt !== undefined && this.#keepAt <= now) this.#keep();
+    if (this.#keepAt !== undefined && this.#keepAt <= now) {
+      this.#mayKeepAt = after(now, KEEP_INTERVAL);
+      this.#keep();
+    }
     if (this.#retryAt !== undefined && this.#retryAt <= now) {
       this.#retryAt = undefined;
       this.#listen();
@@ -316,7 +321,7 @@ export class Names {
         return;
       }
       case 'proxies-assigned':
-        this.#keepAt ??= after(now, KEEP_INTERVAL);
+        this.#keepAt ??= this.#mayKeepAt > now ? this.#mayKeepAt : now;
         return;
       case 'proxies-exhausted':
         return this.#makeRoom();
