@@ -6,7 +6,7 @@ import type { ResourceConfiguration } from '../config/resource-configuration.ts'
 import type { DomainName } from '../dns/name.ts';
 import { PatternTable } from '../dns/pattern.ts';
 import type { ProxyPool, ProxyRanges } from '../dns/proxy-pool.ts';
-import { flowOfPacket, type Flow, type FlowVerdict } from '../fastpath/flow.ts';
+import type { Flow, FlowVerdict } from '../fastpath/flow.ts';
 import { ipAddressBytes, ipAddressFromBytes, ipFamily, type IpAddress } from '../net/ip-address.ts';
 import { prefixContains } from '../net/ip-prefix.ts';
 import type { DomainStatus } from '../peering/message.ts';
@@ -120,16 +120,14 @@ export class ClientSide {
     return this.#forward(flow, this.#choose(internet, flow), undefined, now);
   }
 
-  /** A packet from the LAN to a proxy whose gateway is to translate it first; false for all others. */
-  hold(packet: Uint8Array, now: Instant): boolean {
-    const flow = flowOfPacket(packet);
-    const name = flow && this.#pool.nameOf(ipAddressFromBytes(flow.destination));
-    if (flow === undefined || name === undefined) return false;
+  /** A packet from the LAN to a proxy whose gateway is to translate it first. */
+  hold(packet: Uint8Array, flow: Flow, now: Instant): void {
+    const name = this.#pool.nameOf(ipAddressFromBytes(flow.destination));
+    if (name === undefined) return;
     const route = this.#choose(this.#names.matches(name), flow);
-    if (route.type === 'refused') return true;
+    if (route.type === 'refused') return;
     const key = keyOf(route.gateway, route.resource, name);
     this.#setups.hold(key, this.#proxiesOf(name), packet, now);
-    return true;
   }
 
   handleStatus(

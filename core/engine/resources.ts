@@ -1,7 +1,8 @@
 import type { Configuration } from '../config/configuration.ts';
 import type { DomainName } from '../dns/name.ts';
-import { flowOfPacket } from '../fastpath/flow.ts';
+import { flowOfPacket, type Flow } from '../fastpath/flow.ts';
 import type { FlowFacts, LocalPacket } from '../fastpath/packet-path.ts';
+import { isIcmpErrorFlow } from '../nat/icmp-translation.ts';
 import { masqueradeRuleset } from '../nat/masquerade.ts';
 import { isFullLength } from '../net/ip-prefix.ts';
 import { IpPacket } from '../packet/ip-packet.ts';
@@ -204,8 +205,11 @@ export class Resources {
   /** A packet about which no verdict for its flow says enough: an ICMP error, or one that is to wait. */
   handleLocal({ peer, packet }: LocalPacket, now: Instant): void {
     if (peer !== undefined) return this.#handleErrorOfPeer(peer, packet, now);
-    if (this.client.hold(packet, now)) return;
-    this.#handleErrorOfSite(packet, now);
+    // To hold an error would be of no use: what is released is asked about again, and comes back here.
+    const flow = flowOfPacket(packet);
+    if (flow === undefined) return;
+    if (isIcmpErrorFlow(flow)) return this.#handleErrorOfSite(packet, flow, now);
+    this.client.hold(packet, flow, now);
   }
 
   handleWallClock(unixMs: number, now: Instant): void {
@@ -334,16 +338,15 @@ export class Resources {
   }
 
   /** An error about a packet of a peer: it goes to the peer, under the address it knows. */
-  #handleErrorOfSite(packet: Uint8Array, now: Instant): void {
+  #handleErrorOfSite(packet: Uint8Array, flow: Flow, now: Instant): void {
     const translated = this.sessions.translateError(packet);
     if (translated !== undefined) {
       const { tag } = translated;
       if (tag.role === 'gateway') this.#carrier.sendPacket(tag.peer, translated.packet, now);
       return;
     }
-    const flow = flowOfPacket(packet);
-    const peer = flow && this.policy.peerBehind(flow);
-    if (flow === undefined || peer === undefined || this.gateway.isOn) return;
+    const peer = this.policy.peerBehind(flow);
+    if (peer === undefined || this.gateway.isOn) return;
     const mapped = this.policy.prefixNat.outboundError(packet, flow.source);
     this.#carrier.sendPacket(peer, mapped.ok ? mapped.value : packet, now);
   }

@@ -1,7 +1,8 @@
 import { ipAddressBytes } from '../net/ip-address.ts';
+import { readUint16 } from '../packet/big-endian.ts';
 import { readFiveTuple } from '../packet/five-tuple.ts';
 import { isIcmp } from '../packet/icmp.ts';
-import { IpPacket } from '../packet/ip-packet.ts';
+import { IpPacket, PROTOCOL_UDP } from '../packet/ip-packet.ts';
 import type { Instant } from '../sansio/instant.ts';
 import { unreachable } from '../sansio/outcome.ts';
 import {
@@ -84,17 +85,19 @@ export interface PacketPolicy {
 export function flowOfPacket(bytes: Uint8Array): Flow | undefined {
   const packet = new IpPacket();
   if (packet.read(bytes, 0, bytes.length) !== undefined) return undefined;
-  const tuple = readFiveTuple(packet);
+  const { protocol, payloadOffset: at, isFragment } = packet;
+  const hasPorts = !isFragment || (protocol === PROTOCOL_UDP && packet.isFirstOrWhole);
+  const tuple = hasPorts ? readFiveTuple(packet) : undefined;
   const source = ipAddressBytes(packet.source);
-  const icmpType = packet.isFirstOrWhole ? (bytes[packet.payloadOffset] ?? 0) << 8 : 0;
+  const isTyped = hasPorts && isIcmp(packet);
   return {
     family: source.length === 4 ? 4 : 6,
-    protocol: packet.protocol,
+    protocol,
     source,
     destination: ipAddressBytes(packet.destination),
     sourcePort: tuple?.sourcePort ?? 0,
-    destinationPort: isIcmp(packet) ? icmpType : (tuple?.destinationPort ?? 0),
-    isFragment: !packet.isFirstOrWhole,
+    destinationPort: isTyped ? readUint16(bytes, at) : (tuple?.destinationPort ?? 0),
+    isFragment,
   };
 }
 
