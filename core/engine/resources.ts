@@ -122,8 +122,9 @@ export class Resources {
   configure(configuration: Configuration, peers: Iterable<Peer>, now: Instant): void {
     const routed = Array.from(peers, routedOf);
     const known = new Map<string, KnownPeer>(routed.map((peer) => [peer.id, peer]));
-    for (const index of Array.from(this.#peers.keys())) {
-      if (!routed.some((peer) => peer.index === index)) this.#remove(index, now);
+    for (const { index, id } of Array.from(this.#peers.values())) {
+      // Another peer may have its index by now.
+      if (known.get(id)?.index !== index) this.#remove(index, now);
     }
     for (const peer of routed) this.#peers.set(peer.index, peer);
     this.policy.setPeers(routed);

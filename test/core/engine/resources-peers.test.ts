@@ -1,0 +1,34 @@
+import t from 'tap';
+import { ResourceSites } from '../../sim/resource-sites.ts';
+import { CRM, CRM_NAME, first, MAY_USE_CRM, zoneOf } from './resource-fixtures.ts';
+
+const SEED = Number(process.env['SEED'] ?? Math.floor(Math.random() * 2 ** 31));
+t.comment(`SEED=${SEED}`);
+
+await t.test('a peer that takes the place of another inherits nothing of it', async (t) => {
+  const documents = { resources: [CRM], authorizations: [MAY_USE_CRM] };
+  const sites = new ResourceSites(SEED, documents, { routers: ['client', 'gateway', 'gateway2'] });
+  for (const gateway of [sites.gateway, sites.site('gateway2')]) {
+    gateway.names.zone = zoneOf({ [CRM_NAME]: ['10.9.0.5'] });
+  }
+  const useOnly = (id: string) => {
+    const document = sites.documentOf('client') as { readonly peers: readonly { id: string }[] };
+    sites.client.configure({
+      ...document,
+      peers: document.peers.filter((peer) => peer.id === id),
+      resources: [{ ...CRM, gateways: [id] }],
+    });
+    sites.advance(2000);
+  };
+  useOnly('gateway');
+  const proxy = first(sites.lookUp(CRM_NAME));
+  t.ok(sites.deliver({ to: proxy }));
+  t.match(sites.sessions('client'), [{ peer: 'gateway' }]);
+
+  useOnly('gateway2');
+  t.same(sites.sessions('client'), []);
+  t.same(sites.client.engine.resources.resources().used[0]?.setups.confirmed, 0);
+  sites.lookUp(CRM_NAME);
+  t.ok(sites.deliver({ to: proxy }, 'gateway2'));
+  t.match(sites.sessions('client'), [{ peer: 'gateway2' }]);
+});
