@@ -73,14 +73,19 @@ class NetlinkDevices implements DeviceKernel {
   }
 
   observe(name: string): Answer<Device> {
+    const { malformed } = this.#generic.stats;
     const parts = this.#generic.dump(
       (family) => encodeDeviceQuery(family, name),
       (message, family) => decodeDevicePart(message, family),
     );
     if (!parts.ok) return parts;
     const device = assembleDevice(parts.value);
-    if (device !== undefined) return { ok: true, value: device };
-    return { ok: false, refusal: ownRefusal('EBADMSG', 'the kernel answered without a device') };
+    const isWhole = this.#generic.stats.malformed === malformed;
+    if (device !== undefined && isWhole) return { ok: true, value: device };
+    return {
+      ok: false,
+      refusal: ownRefusal('EBADMSG', 'the answer of the kernel is not readable'),
+    };
   }
 
   change(name: string, settings: DeviceSettings): readonly RefusedSettings[] {

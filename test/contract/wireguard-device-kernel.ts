@@ -3,12 +3,10 @@
  * a plain script, that bundles into one file. It needs root, `ip`, `wg`, and the native file:
  * node wireguard-device-kernel.cjs culvert.node
  */
-import { execFileSync, spawnSync } from 'node:child_process';
-import { native, type Native } from '../../core/plugin/native.ts';
-import type { PluginHost } from '../../core/plugin/plugin.ts';
-import { nullLog } from '../../core/sansio/log.ts';
-import { createWireguardDevice } from '../../plugins/netlink/index.ts';
+import { execFileSync } from 'node:child_process';
+import type { Native } from '../../core/plugin/native.ts';
 import { loadNative } from '../../plugins/platform-node/index.ts';
+import { kernelWorld } from '../netns/wireguard-world.ts';
 import { PlainAssertions } from './plain-assertions.ts';
 import {
   key,
@@ -17,7 +15,6 @@ import {
   socket,
   wireguardDeviceContract,
   type Assertions,
-  type WireguardWorld,
 } from './wireguard-device.ts';
 
 const loaded = loadNative(process.argv[2] ?? 'culvert.node');
@@ -31,22 +28,11 @@ const calls: Native = {
   },
 };
 
-const HOST: PluginHost = {
-  log: nullLog,
-  get clock(): never {
-    throw new Error('not used');
-  },
-  use: (wanted) => {
-    if (wanted.name !== native.name) throw new Error(`not offered: ${wanted.name}`);
-    return calls as never;
-  },
-};
-
 void main();
 
 async function main(): Promise<void> {
   const t = new PlainAssertions();
-  await wireguardDeviceContract(t.asTap, async () => kernelWorld());
+  await wireguardDeviceContract(t.asTap, async () => kernelWorld(calls));
   await t.test('a keepalive that is switched on starts a handshake, which is read', () =>
     handshake(t.asTap),
   );
@@ -58,7 +44,7 @@ async function main(): Promise<void> {
 
 /** Between two devices of this machine. */
 async function handshake(t: Assertions): Promise<void> {
-  const { device, publicKeyOf, close } = kernelWorld();
+  const { device, publicKeyOf, close } = kernelWorld(calls);
   const ends = [
     { name: 'culvert8', privateKey: key(8), other: key(16), listenPort: 51828, to: 51829 },
     { name: 'culvert9', privateKey: key(16), other: key(8), listenPort: 51829, to: 51828 },
@@ -67,7 +53,7 @@ async function handshake(t: Assertions): Promise<void> {
     device.create(name);
     const one = { ...peer(0, {}), publicKey: publicKeyOf(other) };
     t.match(device.apply({ name, privateKey, listenPort, fwmark: 0, peers: [one] }), { ok: true });
-    run('ip', 'link', 'set', name, 'up');
+    execFileSync('ip', ['link', 'set', name, 'up']);
   }
   for (const { name, other, to } of ends) {
     const endpoint = socket(`127.0.0.1:${to}`);
@@ -93,7 +79,7 @@ async function handshake(t: Assertions): Promise<void> {
 
 /** Prints; what it takes depends on the machine. */
 function measure(each: number): void {
-  const kernel = kernelWorld();
+  const kernel = kernelWorld(calls);
   const { device } = kernel;
   const peers = Array.from({ length: 2000 }, (_, i) =>
     peer(i + 1, { allowedIps: manyPrefixes(each, i * each) }),
@@ -118,42 +104,4 @@ function measure(each: number): void {
   timed('remove all', () => device.apply({ ...wanted, peers: [] }));
   device.remove('culvert9');
   void kernel.close();
-}
-
-function kernelWorld(): WireguardWorld {
-  const plugin = createWireguardDevice().create(HOST);
-  if ('skip' in plugin) throw new Error(plugin.skip);
-  return {
-    device: plugin.api,
-    dump(name) {
-      const { status, stdout } = spawnSync('wg', ['show', name, 'dump'], {
-        encoding: 'utf8',
-        maxBuffer: 1 << 28,
-      });
-      if (status !== 0) return undefined;
-      return stdout
-        .trimEnd()
-        .split('\n')
-        .map((line) => line.split('\t'));
-    },
-    setPeer: (name, publicKey, allowedIps) =>
-      void run('wg', 'set', name, 'peer', base64(publicKey), 'allowed-ips', allowedIps.join(',')),
-    removePeer: (name, publicKey) =>
-      void run('wg', 'set', name, 'peer', base64(publicKey), 'remove'),
-    addOther: (name) => void run('ip', 'link', 'add', name, 'type', 'dummy'),
-    removeOther: (name) => void run('ip', 'link', 'del', name),
-    publicKeyOf(privateKey) {
-      const text = execFileSync('wg', ['pubkey'], { input: base64(privateKey), encoding: 'utf8' });
-      return new Uint8Array(Buffer.from(text, 'base64'));
-    },
-    close: () => plugin.stop(),
-  };
-}
-
-function run(program: string, ...args: readonly string[]): string {
-  return execFileSync(program, args, { encoding: 'utf8' });
-}
-
-function base64(bytes: Uint8Array): string {
-  return Buffer.from(bytes).toString('base64');
 }
