@@ -8,6 +8,7 @@ import { Engine } from '../core/engine/engine.ts';
 import type { Event } from '../core/engine/event.ts';
 import { KEPT_CANDIDATES, readKeptCandidates } from '../core/engine/kept-candidates.ts';
 import { KEPT_PROXIES, readKeptProxies } from '../core/engine/kept-proxies.ts';
+import { KEPT_SESSIONS, readKeptFlows } from '../core/engine/kept-sessions.ts';
 import type { Input } from '../core/engine/input.ts';
 import type { Status } from '../core/engine/status.ts';
 import type { UapiRefusal } from '../core/engine/uapi-configuration.ts';
@@ -188,6 +189,7 @@ class Daemon {
         software: `culvert ${version}`,
         keptCandidates: readKeptCandidates(keptIn(store, KEPT_CANDIDATES)),
         keptProxies: readKeptProxies(keptIn(store, KEPT_PROXIES)),
+        keptFlows: readKeptFlows(keptIn(store, KEPT_SESSIONS), unixMs),
         log,
       },
       clock.now(),

@@ -1,25 +1,19 @@
 import { DEFAULTS } from '../config/defaults.ts';
 import { formatConfigurationError } from '../config/error.ts';
 import type { Arena } from '../fastpath/arena.ts';
-import type { TransportCipher } from '../fastpath/cipher.ts';
-import type { FastPathKernel } from '../fastpath/kernel.ts';
 import type { DesiredEvent } from '../fleet/desired-inbox.ts';
 import { Connections, type TunnelDatagram } from '../connection/connections.ts';
 import type { FleetDeviceOptions } from '../fleet/fleet-device.ts';
-import type { DomainName } from '../dns/name.ts';
 import type { DnsInput } from './names.ts';
 import { Signalling } from '../fleet/signalling.ts';
 import { Peering } from '../peering/peering.ts';
 import type { StreamEvent } from '../plugin/streams.ts';
-import type { KeptCandidates } from './kept-candidates.ts';
 import { Paths } from './paths.ts';
 import type { Publication } from '../plugin/control-channel.ts';
 import { earliest, sooner, type Deadline } from '../sansio/agent.ts';
 import type { Crypto } from '../sansio/crypto.ts';
 import type { Instant } from '../sansio/instant.ts';
-import type { Log } from '../sansio/log.ts';
 import { unreachable } from '../sansio/outcome.ts';
-import type { Random } from '../sansio/random.ts';
 import { encodeBase64 } from '../sansio/base64.ts';
 import { formatIpPrefix } from '../net/ip-prefix.ts';
 import type { UapiSet, UapiState } from '../wireguard/uapi.ts';
@@ -27,6 +21,7 @@ import { Application, type ApplicationEvent, type Target } from './application.t
 import { Assertion } from './assertion.ts';
 import { Attempts } from './attempts.ts';
 import type { Command } from './command.ts';
+import type { EngineOptions } from './engine-options.ts';
 import { Drain } from './drain.ts';
 import type { Event, Failure } from './event.ts';
 import { FleetLink } from './fleet-link.ts';
@@ -38,25 +33,6 @@ import { isResourcesInput, Resources } from './resources.ts';
 import type { Status } from './status.ts';
 import { configurationAfterUapi, type UapiRefusal } from './uapi-configuration.ts';
 import { UserspacePlane, type Transmit } from './userspace-plane.ts';
-
-export interface EngineOptions {
-  /** X25519 private key of this device. */
-  readonly privateKey: Uint8Array;
-  readonly unixMs: number;
-  readonly crypto: Crypto;
-  readonly random: Random;
-  readonly kernel: FastPathKernel;
-  readonly cipher: TransportCipher;
-  /** `undefined` where the device stands alone. */
-  readonly fleet: FleetDeviceOptions | undefined;
-  /** Version of the daemon, which relays are told. */
-  readonly software: string;
-  /** Where peers were when the daemon last ran. */
-  readonly keptCandidates: KeptCandidates;
-  /** Which proxies names had when the daemon last ran. */
-  readonly keptProxies: Iterable<readonly [DomainName, number]>;
-  readonly log: Log;
-}
 
 /**
  * The daemon without the world: takes inputs, batches of packets and the time; gives datagrams,
@@ -186,7 +162,7 @@ export class Engine {
         this.#handleDrain(input.type, now);
         break;
       case 'stop':
-        this.#resources.stop();
+        this.#resources.stop(input.reason, now);
         this.#paths.stop(input.reason, now);
         this.#fleet?.handleInput(input, now);
         this.#drainChildren(now);

@@ -7,7 +7,7 @@ import { PatternTable } from '../dns/pattern.ts';
 import { PROXIES_PER_FAMILY, type ProxyRanges } from '../dns/proxy-pool.ts';
 import type { SiteLookupEvent } from '../dns/site-lookup.ts';
 import type { Flow, FlowVerdict } from '../fastpath/flow.ts';
-import { ResourceNat, targetBytes } from '../nat/resource-nat.ts';
+import { ResourceNat, targetBytes, type Assignment } from '../nat/resource-nat.ts';
 import { ipAddressBytes, ipAddressFromBytes, ipFamily, type IpAddress } from '../net/ip-address.ts';
 import { prefixContains } from '../net/ip-prefix.ts';
 import type { DomainStatus, PeeringMessage } from '../peering/message.ts';
@@ -148,6 +148,13 @@ export class GatewaySide {
     }
     if (waiting.length > 0) this.#events.push({ type: 'flows-changed' });
     this.#settle(now);
+  }
+
+  /** Takes a mapping of the last run up again; whether the peer may use it is decided with each flow. */
+  restore(assignment: Assignment): void {
+    if (assignment.proxies.every((proxy) => this.#isProxyAddress(proxy))) {
+      this.#nat.assign(assignment);
+    }
   }
 
   /** Whether the peer may ask the resolvers of the site for the name. */

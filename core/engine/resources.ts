@@ -19,6 +19,7 @@ import type { Command } from './command.ts';
 import type { Event } from './event.ts';
 import { FlowPolicy, type RoutedPeer } from './flow-policy.ts';
 import { GatewaySide, type GatewaySideEvent, type KnownPeer } from './gateway-side.ts';
+import { keepFlows, NO_FLOWS, type KeptFlows } from './kept-sessions.ts';
 import { Names, type NamesEvent } from './names.ts';
 import type { Input } from './input.ts';
 import type { Peer, PeerTable } from './peer-table.ts';
@@ -78,6 +79,10 @@ export class Resources {
   readonly #peers = new Map<number, KnownPeer>();
   /** Indices of peers that said goodbye and are not back. */
   readonly #left = new Set<number>();
+  /** Until the first configuration says which peers there are. */
+  #kept: KeptFlows;
+  /** What the calendar shows at instant 0. */
+  #epoch: number;
   #ruleset: WantedRuleset | undefined;
   #hasRulesetFailed = false;
 
@@ -87,10 +92,14 @@ export class Resources {
       readonly unixMs: number;
       readonly peering: Peering;
       readonly keptProxies: Iterable<readonly [DomainName, number]>;
+      /** What was open when we restarted. */
+      readonly keptFlows: KeptFlows;
       pathOf(peer: number): PathKind | undefined;
     },
     now: Instant,
   ) {
+    this.#kept = options.keptFlows;
+    this.#epoch = options.unixMs - now;
     this.sessions = new Sessions(
       { ...options, onEnd: (session) => this.#carrier.forgetSession(session) },
       now,
@@ -132,6 +141,7 @@ export class Resources {
     this.client.configure(configuration, known);
     this.gateway.configure(configuration, known, now);
     this.names.configure(configuration, this.client.used, known);
+    this.#restore(known, now);
     this.#carrier.invalidateFlows();
     this.#masquerade(configuration, routed);
   }
@@ -214,6 +224,7 @@ export class Resources {
   }
 
   handleWallClock(unixMs: number, now: Instant): void {
+    this.#epoch = unixMs - now;
     this.sessions.handleWallClock(unixMs, now);
     this.gateway.handleWallClock(unixMs, now);
   }
@@ -225,8 +236,11 @@ export class Resources {
     this.names.handleTimeout(now);
   }
 
-  stop(): void {
+  stop(reason: GoodbyeReason, now: Instant): void {
     this.names.stop();
+    if (reason !== 'restarting') return;
+    const flows = { sessions: this.sessions.kept(), assignments: [...this.gateway.assignments()] };
+    if (flows.sessions.length > 0) this.#commands.push(keepFlows(flows, this.#epoch + now));
   }
 
   drops(): Readonly<Record<string, number>> {
@@ -268,6 +282,19 @@ export class Resources {
   pollTimeout(): Deadline | undefined {
     const sides = sooner(this.client.pollTimeout(), this.gateway.pollTimeout());
     return sooner(sooner(this.sessions.pollTimeout(), this.names.pollTimeout()), sides);
+  }
+
+  /** Takes up what was open when we restarted, with the peers that are still there. */
+  #restore(peers: ReadonlyMap<string, KnownPeer>, now: Instant): void {
+    const { sessions, assignments } = this.#kept;
+    this.#kept = NO_FLOWS;
+    for (const assignment of assignments) {
+      if (peers.has(assignment.peer)) this.gateway.restore(assignment);
+    }
+    for (const session of sessions) {
+      const peer = peers.get(session.peerId);
+      if (peer !== undefined) this.sessions.restore(session, peer.index, now);
+    }
   }
 
   #remove(index: number, now: Instant): void {

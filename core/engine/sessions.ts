@@ -3,13 +3,14 @@ import type { FlowFacts } from '../fastpath/packet-path.ts';
 import { translateErrorOfSession } from '../nat/icmp-translation.ts';
 import type { NoSession, Session } from '../nat/session.ts';
 import { MOST_ENDED, MOST_SESSIONS, SessionTable } from '../nat/session-table.ts';
-import { isIcmpProtocol, isPortless, replyTuple, requestTuple } from '../nat/tuple.ts';
+import { isIcmpProtocol, isPortless, natTuple, replyTuple, requestTuple } from '../nat/tuple.ts';
 import type { PathKind } from '../peering/message.ts';
 import type { Deadline } from '../sansio/agent.ts';
 import type { Instant } from '../sansio/instant.ts';
 import { ok, type Outcome } from '../sansio/outcome.ts';
 import type { Random } from '../sansio/random.ts';
 import { FlowRecords, nameOfProtocol, type FlowRecord } from './flow-records.ts';
+import { MOST_KEPT_SESSIONS, type KeptSession } from './kept-sessions.ts';
 import { SessionTags } from './session-tags.ts';
 
 /**
@@ -136,6 +137,38 @@ export class Sessions {
     this.#destinationPorts[opened.value] = destinationPort;
     this.#record('open', opened.value);
     return ok(this.#table.rewrite(opened.value, false, isPortless(flow)));
+  }
+
+  /** The sessions with the latest packets, answered ones alone, to be restored after a restart. */
+  kept(): readonly KeptSession[] {
+    const kept: KeptSession[] = [];
+    for (const session of this.#table.latest()) {
+      const tag = this.#table.tag(session);
+      const { protocol, inside, outside, state } = this.#table.read(session);
+      if (tag === undefined || state !== 'confirmed') continue;
+      const { role, peerId, resource, domain } = tag;
+      const destinationPort = this.#destinationPorts[session] ?? 0;
+      const about = { role, peerId, resource, domain, protocol, destinationPort };
+      kept.push({ ...about, inside, outside });
+      if (kept.length >= MOST_KEPT_SESSIONS) break;
+    }
+    return kept;
+  }
+
+  /** Opens a session of the last run anew. One whose place is taken is left out. */
+  restore(kept: KeptSession, peer: number, now: Instant): void {
+    const { role, peerId, resource, domain, protocol, inside, outside } = kept;
+    const tuple = natTuple(protocol, inside.source, inside.port, inside.destination);
+    const to = natTuple(protocol, outside.source, outside.port, outside.destination);
+    const addresses = [tuple.source, tuple.destination, to.source, to.destination];
+    const isOneFamily = addresses.every(({ length }) => length === tuple.source.length);
+    if (!isOneFamily || this.#table.findRequest(tuple) !== undefined) return;
+    this.#now = now;
+    const tag = this.#tags.share({ role, peer, peerId, resource, domain });
+    const opened = this.#table.open(tuple, to, ownerOf(role, peer), tag, now);
+    if (!opened.ok) return this.#tags.release(tag);
+    this.#destinationPorts[opened.value] = kept.destinationPort;
+    this.#record('open', opened.value);
   }
 
   /** The reply as who asked will see it: filters are about the port that was asked for. */

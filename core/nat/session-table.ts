@@ -39,6 +39,14 @@ export const UNCONFIRMED_LIFETIME: Millis = 60_000;
 /** After both sides of a TCP connection have said FIN. */
 export const CLOSING_LIFETIME: Millis = 5000;
 
+/** How the requests of a session leave. */
+export interface Outside {
+  readonly source: Uint8Array;
+  readonly destination: Uint8Array;
+  /** Which port it had before. */
+  readonly port?: number;
+}
+
 /**
  * The sessions of address translation. Requests come with their *inside* tuple and leave with the
  * *outside* one; replies go the other way. Towards a resource the destination differs (a proxy becomes a
@@ -153,18 +161,18 @@ export class SessionTable<Tag> {
   /**
    * Opens a session for a request that has none. The port is kept if no other session has it from that
    * source to that destination, else it is the next one free; 65535 is followed by 1. Where there is no
-   * port (0), there is none to choose.
+   * port (0), there is none to choose. `outside.port` is tried in place of the port inside.
    */
   open(
     inside: NatTuple,
-    outside: { readonly source: Uint8Array; readonly destination: Uint8Array },
+    outside: Outside,
     owner: number,
     tag: Tag,
     now: Instant,
   ): Outcome<number, NoSession> {
     if (this.findRequest(inside) !== undefined) throw new BugError('the flow has a session');
     if (this.sizeOf(owner) >= this.#mostPerOwner) return failed('too-many-of-owner');
-    this.#rows.load({ ...outside, protocol: inside.protocol, port: inside.port });
+    this.#rows.load({ port: inside.port, ...outside, protocol: inside.protocol });
     if (!this.#choosePort()) return failed('exhausted');
     if (this.#size >= this.#mostSessions) {
       const oldest = this.#queues.first(UNCONFIRMED);

@@ -1,4 +1,5 @@
 import type dnsPacket from 'dns-packet';
+import { KEPT_SESSIONS, readKeptFlows } from '../../core/engine/kept-sessions.ts';
 import { KEPT_PROXIES, readKeptProxies } from '../../core/engine/kept-proxies.ts';
 import type { SessionStatus } from '../../core/engine/sessions.ts';
 import type { Event } from '../../core/engine/event.ts';
@@ -302,6 +303,10 @@ export class ResourceSites {
       links,
       files: filesOf(stored),
       keptProxies: readKeptProxies(stored.get(KEPT_PROXIES) ?? new Uint8Array(0)),
+      keptFlows: readKeptFlows(
+        stored.get(KEPT_SESSIONS) ?? new Uint8Array(0),
+        START_UNIX_MS + this.time.now,
+      ),
       ...this.#arenaOf(router),
     });
     this.#sites.set(router, site);

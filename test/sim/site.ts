@@ -16,6 +16,7 @@ import { FlightRecorder } from '../../core/plugin/flight-recorder.ts';
 import type { ControlChannel, Publication } from '../../core/plugin/control-channel.ts';
 import type { Files } from '../../core/plugin/files.ts';
 import type { Links } from '../../core/plugin/links.ts';
+import { NO_FLOWS, type KeptFlows } from '../../core/engine/kept-sessions.ts';
 import type { KeptCandidates } from '../../core/engine/kept-candidates.ts';
 import type { Streams } from '../../core/plugin/streams.ts';
 import { encodeBase64 } from '../../core/sansio/base64.ts';
@@ -95,6 +96,7 @@ export class Site {
     readonly streams?: Streams;
     readonly keptCandidates?: KeptCandidates;
     readonly keptProxies?: Iterable<readonly [DomainName, number]>;
+    readonly keptFlows?: KeptFlows;
     readonly files?: Files;
     /** Of a device of a fleet. */
     readonly fleet?: FleetDeviceOptions;
@@ -197,6 +199,7 @@ export function createEngine(
     readonly fleet?: FleetDeviceOptions;
     readonly keptCandidates?: KeptCandidates;
     readonly keptProxies?: Iterable<readonly [DomainName, number]>;
+    readonly keptFlows?: KeptFlows;
     readonly restarts?: number;
     readonly arena?: ArrayBuffer;
   } = {},
@@ -218,6 +221,7 @@ export function createEngine(
       software: 'simulation',
       keptCandidates,
       keptProxies,
+      keptFlows: options.keptFlows ?? NO_FLOWS,
       log: nullLog,
     },
     clock.now(),

@@ -81,6 +81,47 @@ await t.test('an open connection goes on after a restart of the gateway', async 
   }
 });
 
+for (const router of ['gateway', 'client'] as const) {
+  await t.test(
+    `a connection in which the server alone speaks survives that the ${router} restarts`,
+    async (t) => {
+      const sites = sitesWith();
+      // Names get other addresses all the time; the connection keeps its own.
+      const proxy = first(sites.lookUp(CRM_NAME));
+      const request = present(sites.deliver({ to: proxy }));
+      t.match(sites.answer(request), { source: proxy });
+      sites.gateway.names.zone = zoneOf({ [CRM_NAME]: ['10.9.0.6'] });
+      sites.restart(router, 'restarting');
+      let answer;
+      const before = sites.time.now;
+      while (answer === undefined && sites.time.now - before < 30_000) {
+        answer = sites.answer(request);
+        sites.advance(1000);
+      }
+      t.match(answer, { source: proxy }, `after ${sites.time.now - before} ms`);
+    },
+  );
+}
+
+await t.test('what was open before a restart long ago is not taken up again', async (t) => {
+  const sites = sitesWith();
+  const proxy = first(sites.lookUp(CRM_NAME));
+  t.ok(sites.answer(present(sites.deliver({ to: proxy }))));
+  t.equal(sites.sessions('gateway').length, 1);
+  sites.stop('gateway', 'restarting');
+  sites.advance(6 * 60_000);
+  sites.start('gateway');
+  t.same(sites.sessions('gateway'), []);
+});
+
+await t.test('nor what a daemon that left had open', async (t) => {
+  const sites = sitesWith();
+  const proxy = first(sites.lookUp(CRM_NAME));
+  t.ok(sites.answer(present(sites.deliver({ to: proxy }))));
+  sites.restart('gateway', 'leaving');
+  t.same(sites.sessions('gateway'), []);
+});
+
 await t.test('proxies are the same after a restart of the client', async (t) => {
   const wide = { ...CRM, patterns: ['**.corp.example'] };
   const sites = sitesWith();
