@@ -32,6 +32,7 @@ export interface ResourceDocument {
   readonly type: 'dns' | 'cidr' | 'internet';
   readonly patterns?: readonly string[];
   readonly prefixes?: readonly string[];
+  readonly filters?: readonly object[];
 }
 
 /** All sites have the same network, as so many do. */
