@@ -92,9 +92,7 @@ export class FlowPolicy implements PacketPolicy {
     const guarded = guardInbound(this.#peering, flow);
     if (guarded !== undefined) return guarded;
     // Which services of ours it reaches is for the firewall of this machine.
-    if (this.#peering.isOwnAddress(ipAddressFromBytes(flow.destination))) {
-      return { type: 'forward', peer };
-    }
+    if (this.isOwn(flow.destination)) return { type: 'forward', peer };
     const rewrite = this.#prefixNat.inbound(flow);
     const known = this.#peers.get(peer);
     if (known !== undefined && this.#gateway.isOn) {
@@ -113,6 +111,11 @@ export class FlowPolicy implements PacketPolicy {
     return this.#allowedIps.lookupBytes(destination, 0, family);
   }
 
+  /** Whether it is an address of ours in the tunnel. */
+  isOwn(address: Uint8Array): boolean {
+    return this.#peering.isOwnAddress(ipAddressFromBytes(address));
+  }
+
   get prefixNat(): PrefixNat {
     return this.#prefixNat;
   }
@@ -125,8 +128,7 @@ export class FlowPolicy implements PacketPolicy {
     const known = this.#peers.get(peer);
     // Where peers reach only what they are authorized for, their answers must be told from requests. Not
     // at our own addresses, which all of it reaches: there, requests must not be taken for stragglers.
-    const isOwn = this.#peering.isOwnAddress(ipAddressFromBytes(flow.source));
-    if (known !== undefined && this.#gateway.isOn && !isOwn) {
+    if (known !== undefined && this.#gateway.isOn && !this.isOwn(flow.source)) {
       return this.#client.openPlain(flow, known, source ?? flow.source, now);
     }
     return { type: 'forward', peer, ...(source && { rewrite: { source } }) };
@@ -141,7 +143,7 @@ export class FlowPolicy implements PacketPolicy {
 
   /** ICMP errors are about other packets, each about another. */
   #isToBeTranslated(flow: Flow): boolean {
-    const translates = this.#hasMaps || this.#gateway.isOn || this.#sessions.size > 0;
+    const translates = this.#hasMaps || this.#gateway.isOn || this.#client.used.length > 0;
     return translates && isIcmpErrorFlow(flow);
   }
 }

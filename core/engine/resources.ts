@@ -357,10 +357,10 @@ export class Resources {
       if (!isHealed) this.#carrier.writePacket(translated.packet);
       return;
     }
-    // What serves resources takes no errors outward: nothing in the site may depend on them.
-    if (this.gateway.isOn) return;
     const flow = flowOfPacket(packet);
     if (flow === undefined || !this.policy.isSourceOf(index, flow)) return;
+    // What serves resources takes no errors outward: nothing in the site may depend on them.
+    if (this.gateway.isOn && !this.policy.isOwn(flow.destination)) return;
     const mapped = this.policy.prefixNat.inboundError(packet);
     this.#carrier.writePacket(mapped.ok ? mapped.value : packet);
   }
@@ -374,7 +374,9 @@ export class Resources {
       return;
     }
     const peer = this.policy.peerBehind(flow);
-    if (peer === undefined || this.gateway.isOn) return;
+    // About what a peer sent to ourselves: it need not wait for a service that does not run.
+    const isToBeTold = !this.gateway.isOn || this.policy.isOwn(flow.source);
+    if (peer === undefined || !isToBeTold) return;
     const mapped = this.policy.prefixNat.outboundError(packet, flow.source);
     this.#carrier.sendPacket(peer, mapped.ok ? mapped.value : packet, now);
   }

@@ -107,14 +107,19 @@ export class Sessions {
     return this.#found(session, role, false, isWithoutPorts);
   }
 
-  /** Returns the session that a reply answers; `ended` for one that is over, whose stragglers go nowhere. */
+  /**
+   * Returns the session that a reply answers; `ended` for one that is over, whose stragglers go nowhere. Where
+   * nothing was translated they are as good as a new flow, which is decided as such.
+   */
   findReply(role: SessionTag['role'], flow: Flow): FoundSession | 'ended' | undefined {
     const tuple = replyTuple(flow);
     const isWithoutPorts = isPortless(flow);
     const session = isWithoutPorts
       ? this.#table.findReplyFragment(tuple)
       : this.#table.findReply(tuple);
-    if (session !== undefined && this.#table.hasEnded(session)) return 'ended';
+    if (session !== undefined && this.#table.hasEnded(session)) {
+      return this.#isTranslated(session) ? 'ended' : undefined;
+    }
     return this.#found(session, role, true, isWithoutPorts);
   }
 
@@ -277,6 +282,15 @@ export class Sessions {
     const tag = session === undefined ? undefined : this.#table.tag(session);
     if (session === undefined || tag?.role !== role) return undefined;
     return { session, tag, rewrite: this.#table.rewrite(session, isReply, isWithoutPorts) };
+  }
+
+  #isTranslated(session: number): boolean {
+    const { inside, outside } = this.#table.read(session);
+    return (
+      inside.source !== outside.source ||
+      inside.port !== outside.port ||
+      inside.destination !== outside.destination
+    );
   }
 
   #record(event: FlowRecord['event'], session: number): void {
