@@ -35,7 +35,10 @@ export type ResourceNatEvent =
   /** The proxy stands for something else, or for nothing, now: the sessions through it are to be ended. */
   | { readonly type: 'released'; readonly peer: string; readonly proxyIp: IpAddress };
 
-/** Names of one peer with proxies; the one assigned longest ago gives way. */
+/**
+ * Names of one peer with proxies; the one assigned longest ago gives way, of those without open sessions as
+ * long as there are such: who looks up many names cuts nobody's connections.
+ */
 export const MOST_DOMAINS_PER_PEER = 1024;
 const MOST_EVENTS = 4096;
 
@@ -87,10 +90,7 @@ export class ResourceNat {
     // To the end of the order: it was assigned last.
     known.byName.delete(domain);
     known.byName.set(domain, after);
-    if (known.byName.size > MOST_DOMAINS_PER_PEER) {
-      const [oldest] = known.byName.keys();
-      if (oldest !== undefined) this.#forget(peer, known, oldest);
-    }
+    if (known.byName.size > MOST_DOMAINS_PER_PEER) this.#forgetOne(peer, known);
   }
 
   /** Returns what the proxy stands for; `undefined` if it was not assigned (the gateway has restarted). */
@@ -125,6 +125,18 @@ export class ResourceNat {
 
   pollEvent(): ResourceNatEvent | undefined {
     return this.#events.shift();
+  }
+
+  #forgetOne(peer: string, known: PeerProxies): void {
+    const [oldest] = known.byName.keys();
+    let idle: string | undefined;
+    for (const [key, { proxies }] of known.byName) {
+      if (proxies.some((proxy) => this.#hasOpenSession(peer, proxy))) continue;
+      idle = key;
+      break;
+    }
+    const key = idle ?? oldest;
+    if (key !== undefined) this.#forget(peer, known, key);
   }
 
   #forget(peer: string, known: PeerProxies, key: string): void {

@@ -156,6 +156,18 @@ await t.test('the name assigned longest ago gives way to one too many', async (t
   t.equal(nat.target('branch', ip('100.96.0.1')), undefined);
 });
 
+await t.test('a name with open sessions does so last', async (t) => {
+  const { nat, open, events } = create();
+  open.add('branch 100.96.0.0');
+  for (let n = 0; n <= MOST_DOMAINS_PER_PEER; n++) {
+    const proxies = [ip(`100.96.${n >> 8}.${n & 255}`)];
+    nat.assign({ ...CRM, domain: `n${n}.example`, proxies, addresses: ips('10.0.0.1') });
+  }
+  t.ok(nat.target('branch', ip('100.96.0.0')));
+  t.equal(nat.target('branch', ip('100.96.0.1')), undefined);
+  t.same(events(), [], 'no session is ended');
+});
+
 function create(): {
   nat: ResourceNat;
   open: Set<string>;
