@@ -9,7 +9,7 @@ import type { ProxyPool, ProxyRanges } from '../dns/proxy-pool.ts';
 import type { Flow, FlowVerdict } from '../fastpath/flow.ts';
 import { ipAddressBytes, ipAddressFromBytes, ipFamily, type IpAddress } from '../net/ip-address.ts';
 import { prefixContains } from '../net/ip-prefix.ts';
-import type { DomainStatus } from '../peering/message.ts';
+import { PEERING_PORT, type DomainStatus } from '../peering/message.ts';
 import {
   ResourceSetups,
   type ResourceSetupsEvent,
@@ -65,6 +65,7 @@ export class ClientSide {
   configure(
     { resources, dns, interface: own }: Configuration,
     peers: ReadonlyMap<string, KnownPeer>,
+    now: Instant,
   ): void {
     this.#peers = peers;
     this.#used = resources.filter(({ gateways }) => gateways.length > 0);
@@ -77,6 +78,11 @@ export class ClientSide {
       const matching = this.#names.matches(domain as DomainName);
       return !known.has(peer) || !matching.some(({ id }) => id === resource);
     });
+    const ids = new Set<string>(this.#used.map(({ id }) => id));
+    this.#sessions.endWhere(
+      ({ role, resource }) => role === 'client' && resource !== undefined && !ids.has(resource),
+      now,
+    );
   }
 
   /** Returns the peer that traffic of the resource goes to: the preferred one, if it can be reached. */
@@ -120,14 +126,18 @@ export class ClientSide {
     return this.#forward(flow, this.#choose(internet, flow), undefined, now);
   }
 
-  /** A packet from the LAN to a proxy whose gateway is to translate it first. */
-  hold(packet: Uint8Array, flow: Flow, now: Instant): void {
+  /**
+   * Holds a packet from the LAN to a proxy whose gateway is to translate it first. Returns false where there is
+   * none any more: what is decided about the flow now is another thing.
+   */
+  hold(packet: Uint8Array, flow: Flow, now: Instant): boolean {
     const name = this.#pool.nameOf(ipAddressFromBytes(flow.destination));
-    if (name === undefined) return;
+    if (name === undefined) return false;
     const route = this.#choose(this.#names.matches(name), flow);
-    if (route.type === 'refused') return;
+    if (route.type === 'refused') return false;
     const key = keyOf(route.gateway, route.resource, name);
     this.#setups.hold(key, this.#proxiesOf(name), packet, now);
+    return true;
   }
 
   handleStatus(
@@ -231,7 +241,12 @@ export class ClientSide {
     if (source === undefined) {
       return { type: 'drop', reason: 'no-tunnel-address', icmp: 'host-unreachable' };
     }
-    const outside = { source: ipAddressBytes(source), destination: flow.destination };
+    const outside = {
+      source: ipAddressBytes(source),
+      destination: flow.destination,
+      // Answers to that port of ours would be taken for what daemons say.
+      ...(flow.sourcePort === PEERING_PORT ? { port: PEERING_PORT + 1 } : {}),
+    };
     const tag = { role: 'client', peer: index, peerId: id } as const;
     const opened = this.#sessions.open(
       flow,

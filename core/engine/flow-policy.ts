@@ -68,8 +68,9 @@ export class FlowPolicy implements PacketPolicy {
   outbound(flow: Flow, now: Instant): FlowVerdict {
     if (this.#isToBeTranslated(flow)) return { type: 'local' };
     const answered = this.#sessions.findReply('gateway', flow);
-    if (answered === 'ended') return EXPIRED;
-    if (answered !== undefined) return this.#gateway.decideReply(answered, flow);
+    if (answered?.type === 'open') return this.#gateway.decideReply(answered, flow);
+    // Networks with other addresses in the tunnel are translated without a session, too.
+    if (answered !== undefined && this.#gateway.isProxy(answered.destination)) return EXPIRED;
     const verdict =
       this.#client.decideRequest(flow, now) ??
       this.#decideRouted(flow, now) ??
@@ -83,16 +84,19 @@ export class FlowPolicy implements PacketPolicy {
 
   inbound(peer: number, flow: Flow, now: Instant): FlowVerdict {
     if (this.#isToBeTranslated(flow)) return { type: 'local' };
+    const isSourceOfPeer = this.isSourceOf(peer, flow);
+    // First: a host of the LAN may have a session whose answers would look like it.
+    const guarded = isSourceOfPeer ? guardInbound(this.#peering, flow) : undefined;
+    if (guarded !== undefined) return guarded;
     const answered = this.#sessions.findReply('client', flow);
-    if (answered === 'ended') return EXPIRED;
-    if (answered !== undefined && answered.tag.peer === peer) {
+    if (answered?.type === 'open' && answered.tag.peer === peer) {
       return { type: 'forward', peer, rewrite: answered.rewrite };
     }
-    if (!this.isSourceOf(peer, flow)) return { type: 'drop', reason: 'source-not-allowed' };
-    const guarded = guardInbound(this.#peering, flow);
-    if (guarded !== undefined) return guarded;
+    const isToUs = this.isOwn(flow.destination);
+    if (answered?.type === 'ended' && isToUs) return EXPIRED;
+    if (!isSourceOfPeer) return { type: 'drop', reason: 'source-not-allowed' };
     // Which services of ours it reaches is for the firewall of this machine.
-    if (this.isOwn(flow.destination)) return { type: 'forward', peer };
+    if (isToUs) return { type: 'forward', peer };
     const rewrite = this.#prefixNat.inbound(flow);
     const known = this.#peers.get(peer);
     if (known !== undefined && this.#gateway.isOn) {

@@ -186,7 +186,7 @@ export class GatewaySide {
   ): FlowVerdict {
     const { index, id } = peer;
     const target = this.#nat.targetOfBytes(id, flow.destination);
-    if (target === undefined && this.#isProxy(flow.destination)) {
+    if (target === undefined && this.isProxy(flow.destination)) {
       // We have restarted, perhaps: on this the peer assigns its proxies again.
       return { type: 'drop', reason: 'unknown-proxy', icmp: 'host-unreachable' };
     }
@@ -290,7 +290,8 @@ export class GatewaySide {
     else this.#pendingOf.delete(peer);
   }
 
-  #isProxy(destination: Uint8Array): boolean {
+  /** Whether an address stands for a name. */
+  isProxy(destination: Uint8Array): boolean {
     return this.servesNames && this.#isProxyAddress(ipAddressFromBytes(destination));
   }
 

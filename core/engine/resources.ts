@@ -138,7 +138,7 @@ export class Resources {
     for (const peer of routed) this.#peers.set(peer.index, peer);
     this.policy.setPeers(routed);
     this.policy.setPrefixMaps(configuration.nat.prefixMaps);
-    this.client.configure(configuration, known);
+    this.client.configure(configuration, known, now);
     this.gateway.configure(configuration, known, now);
     this.names.configure(configuration, this.client.used, known);
     this.#restore(known, now);
@@ -220,7 +220,9 @@ export class Resources {
     const flow = flowOfPacket(packet);
     if (flow === undefined) return;
     if (isIcmpErrorFlow(flow)) return this.#handleErrorOfSite(packet, flow, now);
-    this.client.hold(packet, flow, now);
+    if (this.client.hold(packet, flow, now)) return;
+    this.#carrier.invalidateFlows();
+    this.#carrier.resubmit(packet, now);
   }
 
   handleWallClock(unixMs: number, now: Instant): void {

@@ -2,7 +2,7 @@ import type { Flow, Rewrite } from '../fastpath/flow.ts';
 import type { FlowFacts } from '../fastpath/packet-path.ts';
 import { translateErrorOfSession } from '../nat/icmp-translation.ts';
 import type { NoSession, Session } from '../nat/session.ts';
-import { MOST_ENDED, MOST_SESSIONS, SessionTable } from '../nat/session-table.ts';
+import { MOST_ENDED, MOST_SESSIONS, SessionTable, type Outside } from '../nat/session-table.ts';
 import { isIcmpProtocol, isPortless, natTuple, replyTuple, requestTuple } from '../nat/tuple.ts';
 import type { PathKind } from '../peering/message.ts';
 import type { Deadline } from '../sansio/agent.ts';
@@ -49,8 +49,16 @@ interface Endpoint {
   readonly port: number;
 }
 
+/** A session that is over and translated; whether its stragglers go nowhere, the caller knows. */
+export interface EndedSession {
+  readonly type: 'ended';
+  /** What its requests were sent to. */
+  readonly destination: Uint8Array;
+}
+
 /** A session that belongs to a packet, and how that packet is rewritten. */
 export interface FoundSession {
+  readonly type: 'open';
   readonly session: number;
   readonly tag: SessionTag;
   readonly rewrite: Rewrite;
@@ -111,25 +119,22 @@ export class Sessions {
    * Returns the session that a reply answers; `ended` for one that is over, whose stragglers go nowhere. Where
    * nothing was translated they are as good as a new flow, which is decided as such.
    */
-  findReply(role: SessionTag['role'], flow: Flow): FoundSession | 'ended' | undefined {
+  findReply(role: SessionTag['role'], flow: Flow): FoundSession | EndedSession | undefined {
     const tuple = replyTuple(flow);
     const isWithoutPorts = isPortless(flow);
     const session = isWithoutPorts
       ? this.#table.findReplyFragment(tuple)
       : this.#table.findReply(tuple);
     if (session !== undefined && this.#table.hasEnded(session)) {
-      return this.#isTranslated(session) ? 'ended' : undefined;
+      return this.#isTranslated(session)
+        ? { type: 'ended', destination: this.#table.tuple(session, 'inside').destination }
+        : undefined;
     }
     return this.#found(session, role, true, isWithoutPorts);
   }
 
   /** Opens a session for a request that has none. */
-  open(
-    flow: Flow,
-    outside: { readonly source: Uint8Array; readonly destination: Uint8Array },
-    tag: SessionTag,
-    now: Instant,
-  ): Outcome<Rewrite, NoSession> {
+  open(flow: Flow, outside: Outside, tag: SessionTag, now: Instant): Outcome<Rewrite, NoSession> {
     this.#now = now;
     const destinationPort = isIcmpProtocol(flow.protocol) ? 0 : flow.destinationPort;
     const owner = ownerOf(tag.role, tag.peer);
@@ -281,7 +286,12 @@ export class Sessions {
   ): FoundSession | undefined {
     const tag = session === undefined ? undefined : this.#table.tag(session);
     if (session === undefined || tag?.role !== role) return undefined;
-    return { session, tag, rewrite: this.#table.rewrite(session, isReply, isWithoutPorts) };
+    return {
+      type: 'open',
+      session,
+      tag,
+      rewrite: this.#table.rewrite(session, isReply, isWithoutPorts),
+    };
   }
 
   #isTranslated(session: number): boolean {

@@ -39,7 +39,7 @@ export type ResourceNatEvent =
  * Names of one peer with proxies; the one assigned longest ago gives way, of those without open sessions as
  * long as there are such: who looks up many names cuts nobody's connections.
  */
-export const MOST_DOMAINS_PER_PEER = 1024;
+export const MOST_DOMAINS_PER_PEER = 4096;
 const MOST_EVENTS = 4096;
 
 /**
