@@ -17,7 +17,7 @@ export type WantedInterception =
 export interface InterceptionFailure {
   readonly why:
     | 'not-permitted'
-    /** The listener did not answer when it was tried: nothing was changed. */
+    /** The listener did not answer when it was tried, nowhere. */
     | 'no-answer'
     | 'no-dnsmasq'
     | 'refused';
@@ -31,8 +31,10 @@ export interface InterceptionFailure {
  */
 export interface DnsInterception {
   /**
-   * Makes it so, after the listener has answered; idempotent, the last call deciding. Resolves to what
-   * stood in the way: then it is as before, or off.
+   * Makes it so, after the listener has answered; idempotent, the last call deciding. Hosts behind
+   * interfaces at which it answers over one family alone are redirected over that: no failure as long as
+   * anything is redirected. Resolves to what stood in the way: then nothing is redirected (any more), and
+   * dnsmasq knows what it knew before, or nothing of us.
    */
   apply(wanted: WantedInterception): Promise<InterceptionFailure | undefined>;
 }

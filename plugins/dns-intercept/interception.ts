@@ -40,20 +40,22 @@ export class Interception implements DnsInterception {
         return this.#dnsmasq.tell('');
       case 'dnsmasq': {
         const { server } = wanted;
+        // What listens for dnsmasq does not listen on the LAN any more.
+        this.#redirection.end();
         const text = dnsmasqText(wanted.zones, server);
         if (
           text !== '' &&
           !(await isAnswering(socketAddressIp(server), socketAddressPort(server)))
         ) {
-          return { why: 'no-answer', detail: `nobody answers at ${server}` };
+          const detail = `nobody answers at ${socketAddressPort(server)} of this machine`;
+          return { why: 'no-answer', detail };
         }
-        const failure = await this.#dnsmasq.tell(text);
-        if (failure === undefined) this.#redirection.end();
-        return failure;
+        return this.#dnsmasq.tell(text);
       }
       case 'redirect': {
         const failure = await this.#redirection.begin(wanted);
-        return failure ?? this.#dnsmasq.tell('');
+        const leftover = await this.#dnsmasq.tell('');
+        return failure ?? leftover;
       }
       default:
         return unreachable(wanted);

@@ -26,8 +26,9 @@ const PROTOCOLS = [Protocol.udp, Protocol.tcp];
  * Brings to our port what comes in from the LAN for port 53 of anybody, by a table that vanishes with the
  * process. Queries of the router itself do not come in, so ours to other servers do not come back.
  *
- * The kernel redirects to an address of the interface, or drops where it has none: there are rules for
- * the families only that each interface has addresses of, and that were answered there.
+ * The kernel redirects to an address of the interface that the query came in by, or drops where it has
+ * none: there are rules only for the interfaces and families that are answered there. The others keep
+ * whom they ask.
  */
 export class Redirection {
   readonly #ruleset: Ruleset;
@@ -42,24 +43,27 @@ export class Redirection {
     this.#log = log;
   }
 
-  /** Makes it so, or leaves it as it was. */
+  /** Redirects what is answered, and ends what is not any more. Fails where that is everything. */
   async begin({
     interfaces,
     port,
   }: Extract<WantedInterception, { type: 'redirect' }>): Promise<InterceptionFailure | undefined> {
     const entries = entriesOf(interfaces);
-    const names = interfaces.join(', ');
-    if (entries.length === 0) {
-      return { why: 'no-answer', detail: `no address to listen at on: ${names}` };
+    const areAnswered = await Promise.all(entries.map((entry) => isAnswered(entry, port)));
+    const answered = entries.filter((_, i) => areAnswered[i]);
+    const failure =
+      answered.length > 0
+        ? this.#put(tableOf(answered, port))
+        : noAnswer(interfaces, port, entries.length > 0);
+    if (failure !== undefined) {
+      this.end();
+      return failure;
     }
-    for (const { name, family, hosts } of entries) {
-      const answers = await Promise.all(hosts.map((host) => isAnswering(host, port)));
-      if (answers.includes(true)) continue;
-      return { why: 'no-answer', detail: `nobody answers on ${name} over IPv${family} at ${port}` };
+    for (const { name, family } of entries.filter((_, i) => !areAnswered[i])) {
+      this.#log.debug('nobody answers there: not redirected', { interface: name, family });
     }
-    const failure = this.#put(tableOf(entries, port));
-    if (failure === undefined) this.#endMonitor = this.#monitor();
-    return failure;
+    this.#endMonitor = this.#monitor();
+    return undefined;
   }
 
   end(): void {
@@ -117,6 +121,21 @@ function entriesOf(interfaces: readonly string[]): readonly Entry[] {
       return hosts.length === 0 ? [] : [{ name, family, hosts }];
     }),
   );
+}
+
+/** Of an interface's IPv4 addresses the kernel takes the first one (nf_nat_redirect_ipv4). */
+async function isAnswered({ family, hosts }: Entry, port: number): Promise<boolean> {
+  const asked = family === 4 ? hosts.slice(0, 1) : hosts;
+  return (await Promise.all(asked.map((host) => isAnswering(host, port)))).includes(true);
+}
+
+function noAnswer(
+  interfaces: readonly string[],
+  port: number,
+  haveAddresses: boolean,
+): InterceptionFailure {
+  const what = haveAddresses ? `nobody answers at ${port}` : 'no address to listen at';
+  return { why: 'no-answer', detail: `${what} on: ${interfaces.join(', ')}` };
 }
 
 function tableOf(entries: readonly Entry[], port: number): WantedTable {

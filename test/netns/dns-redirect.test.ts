@@ -1,9 +1,17 @@
 import t, { type Test } from 'tap';
+import type { SocketAddress } from '../../core/net/socket-address.ts';
 import { whyNoLab } from '../lab/namespaces.ts';
 import { DnsScene, OURS, UPSTREAM } from './dns-scene.ts';
 
 const PORT = 5353;
 const LISTEN = { port: PORT, interfaces: ['br-lan'], addresses: [] };
+/** Not at the first IPv4 address of the interface. */
+const IN_PART = {
+  port: PORT,
+  interfaces: [],
+  addresses: ['10.20.0.1:5353', '[fd00:1::1]:5353'] as SocketAddress[],
+};
+const NOWHERE = { port: PORT, interfaces: [], addresses: [] };
 const REDIRECT = { type: 'redirect', interfaces: ['br-lan'], port: PORT } as const;
 
 /** Whom a client may ask, and from where. */
@@ -45,9 +53,11 @@ await t.test('the LAN is redirected to us', { skip: whyNoLab() }, async (t) => {
       { intercept: REDIRECT },
       { listen: LISTEN, intercept: REDIRECT },
       { intercept: { type: 'off' } },
-      { intercept: REDIRECT },
+      { listen: IN_PART, intercept: REDIRECT },
+      { listen: NOWHERE, intercept: REDIRECT },
+      { listen: LISTEN, intercept: REDIRECT },
     ]);
-    t.match(result, '"why":"no-answer","detail":"nobody answers on br-lan over IPv4 at 5353"');
+    t.match(result, '"why":"no-answer","detail":"nobody answers at 5353 on: br-lan"');
     t.equal(await scene.dig('client', '@8.8.8.8', 'ordinary.example'), UPSTREAM);
   });
 
@@ -76,8 +86,17 @@ await t.test('the LAN is redirected to us', { skip: whyNoLab() }, async (t) => {
     await allAsk(t, UPSTREAM);
   });
 
+  await t.test('where nobody answers any more, everybody gets who was asked', async (t) => {
+    t.equal(await scene.step(3), '{"unheard":[]}');
+    const ask = (server: string) => scene.dig('client', server, 'ordinary.example');
+    t.equal(await ask('@8.8.8.8'), UPSTREAM, 'the kernel would redirect to 192.168.1.1');
+    t.equal(await ask('@2001:4860:4860::8888'), OURS);
+    t.match(await scene.step(4), '"why":"no-answer"');
+    await allAsk(t, UPSTREAM);
+  });
+
   await t.test('after SIGKILL amid queries the next one is answered within 2 s', async (t) => {
-    t.equal(await scene.step(3), '{}');
+    t.equal(await scene.step(5), '{"unheard":[]}');
     t.equal(await scene.dig('client', '@8.8.8.8', 'ordinary.example'), OURS);
     const amid = Array.from({ length: 8 }, async (_, i) => {
       const answers: string[] = [];

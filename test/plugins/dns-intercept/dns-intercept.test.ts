@@ -39,14 +39,69 @@ await t.test('redirection', async (t) => {
     t.equal(rulesOf(tables)?.length, 4);
   });
 
-  await t.test('leaves all as it was where nobody answers', async (t) => {
-    const { api, tables, port, listener } = await scene(t);
-    t.match(await api.apply(redirect(port + 1)), { why: 'no-answer', detail: /on lo over IPv4/ });
+  await t.test('leaves the LAN alone where nobody answers', async (t) => {
+    const { api, tables, port } = await scene(t);
+    const detail = `nobody answers at ${port + 1} on: lo`;
+    t.same(await api.apply(redirect(port + 1)), { why: 'no-answer', detail });
     t.equal(tables.read(TABLE), undefined);
     t.equal(await api.apply(redirect(port)), undefined);
+    t.equal(rulesOf(tables)?.length, 4);
+  });
+
+  await t.test('is taken away at once where nobody answers any more', async (t) => {
+    const { api, tables, connections, listener, port } = await scene(t);
+    await api.apply(redirect(port));
+    for (const one of CONNECTIONS) connections.put(one);
     await listener.api.listen({ port, interfaces: [], addresses: [] });
     t.match(await api.apply(redirect(port)), { why: 'no-answer' });
-    t.equal(rulesOf(tables)?.length, 4, 'as it was');
+    t.equal(tables.read(TABLE), undefined);
+    t.equal(connections.all.length, 1, 'clients go back to whom they asked');
+  });
+
+  await t.test('is taken away where its interface has no addresses any more', async (t) => {
+    const { api, tables, port } = await scene(t);
+    await api.apply(redirect(port));
+    t.match(await api.apply(redirect(port, 'nowhere')), { why: 'no-answer' });
+    t.equal(tables.read(TABLE), undefined);
+  });
+
+  await t.test('leaves out the family of an interface that is not answered', async (t) => {
+    const { api, tables, listener, port, debugLines } = await scene(t);
+    await api.apply(redirect(port));
+    for (const [host, family] of [
+      // As while the IPv6 addresses are tentative.
+      ['127.0.0.1', 6],
+      ['[::1]', 4],
+    ] as const) {
+      const addresses = [`${host}:${port}` as SocketAddress];
+      t.strictSame(await listener.api.listen({ port, interfaces: [], addresses }), []);
+      t.equal(await api.apply(redirect(port, 'lo', 'nowhere')), undefined);
+      t.equal(rulesOf(tables)?.length, 2);
+      const line = ['nobody answers there: not redirected', { interface: 'lo', family }];
+      t.strictSame(debugLines.splice(0), [line]);
+    }
+    await listener.api.listen({ port, interfaces: ['lo'], addresses: [] });
+    t.equal(await api.apply(redirect(port)), undefined);
+    t.equal(rulesOf(tables)?.length, 4, 'once it is answered it comes back');
+  });
+
+  await t.test('is taken away where the kernel refuses what is to come after it', async (t) => {
+    let isRefusing = false;
+    const cleared: unknown[] = [];
+    const { api, port } = await scene(t, {
+      ruleset: {
+        apply: (wanted) =>
+          isRefusing
+            ? { ok: false, why: 'refused', failures: [] }
+            : { ok: true, value: { changes: wanted.length }, failures: [] },
+        clear: (tables) => void cleared.push(...tables),
+        monitor: () => () => undefined,
+      },
+    });
+    t.equal(await api.apply(redirect(port)), undefined);
+    isRefusing = true;
+    t.match(await api.apply(redirect(port)), { why: 'refused' });
+    t.strictSame(cleared, [TABLE]);
   });
 
   await t.test('refuses interfaces without addresses', async (t) => {
@@ -173,6 +228,25 @@ await t.test('dnsmasq', async (t) => {
     t.equal(restarts(), 0);
   });
 
+  await t.test('ends the redirection also where it does not come itself', async (t) => {
+    const { api, port, tables } = await scene(t, { dnsmasq: undefined });
+    for (const [at, why] of [
+      [port, 'no-dnsmasq'],
+      [port + 1, 'no-answer'],
+    ] as const) {
+      await api.apply(redirect(port));
+      t.match(await api.apply(dnsmasq(at, 'corp.example')), { why });
+      t.equal(tables.read(TABLE), undefined, why);
+    }
+  });
+
+  await t.test('loses our zones also where no redirection comes after it', async (t) => {
+    const { api, port, place } = await scene(t);
+    await api.apply(dnsmasq(port, 'corp.example'));
+    t.match(await api.apply(redirect(port + 1)), { why: 'no-answer' });
+    t.notOk(place.confDirs.some((directory) => existsSync(join(directory, 'culvert.conf'))));
+  });
+
   await t.test('gets back what it had when it does not restart', async (t) => {
     const { api, port, place, restarts } = await scene(t, {
       restart: 'echo no such luck >&2; exit 1',
@@ -276,10 +350,11 @@ async function scene(t: Test, options: SceneOptions = {}) {
   } as const;
   for (const one of place.confDirs) mkdirSync(one, { recursive: true });
 
+  const debugLines: unknown[] = [];
   const made = new Map<string, unknown>();
   const start = <Api>(definition: PluginDefinition<Api>) => {
     const plugin = definition.create({
-      log: nullLog,
+      log: { ...nullLog, debug: (...line: unknown[]) => void debugLines.push(line) },
       clock: { soon: (onYield: () => void) => void setImmediate(onYield) },
       use: ({ name }: { readonly name: string }) => made.get(name),
     } as unknown as PluginHost);
@@ -302,7 +377,8 @@ async function scene(t: Test, options: SceneOptions = {}) {
   const told = 'dnsmasq' in options ? options.dnsmasq : place;
   const plugin = start(createDnsInterception(told === undefined ? {} : { dnsmasq: told }));
   const restarts = () => (existsSync(log) ? readFileSync(log, 'utf8').length : 0);
-  return { api: plugin.api, plugin, tables, connections, listener, port, place, restarts };
+  const { api } = plugin;
+  return { api, plugin, tables, connections, listener, port, place, restarts, debugLines };
 }
 
 async function freePort(): Promise<number> {
