@@ -1,3 +1,4 @@
+import { SITE_DNS_PORT } from '../dns/numbers.ts';
 import { formatIpPrefix } from '../net/ip-prefix.ts';
 import { encodeBase64 } from '../sansio/base64.ts';
 import type {
@@ -22,7 +23,7 @@ export function checkSemantics(configuration: Configuration): readonly Configura
     ...checkStreams(configuration.streams),
     ...checkResources(configuration),
     ...checkAuthorizations(configuration),
-    ...repetitions(configuration.site.lans.map((lan, i) => [lan, `site.lans[${i}]`])),
+    ...checkLans(configuration),
     ...checkPrefixMaps(configuration.nat),
     ...checkDns(configuration),
     ...checkProxies(configuration),
@@ -85,6 +86,14 @@ function checkStreams({
   return [{ path: 'streams.publicPort', message }];
 }
 
+/** Peers are no hosts of the LAN: their queries would be redirected, and their packets take its default route. */
+function checkLans({ site, interface: own }: Configuration): readonly ConfigurationError[] {
+  const lans = site.lans.map((lan, i) => [lan, `site.lans[${i}]`] as const);
+  const message = 'is the interface of the tunnel (interface.name): name those of the LAN';
+  const tunnels = lans.flatMap(([lan, path]) => (lan === own.name ? [{ path, message }] : []));
+  return [...tunnels, ...repetitions(lans)];
+}
+
 function checkDns({ dns, site }: Configuration): readonly ConfigurationError[] {
   const zones = dns.rules.flatMap((rule, i) =>
     rule.zones.map((zone, j) => [zone, `dns.rules[${i}].zones[${j}]`] as const),
@@ -99,6 +108,10 @@ function checkDns({ dns, site }: Configuration): readonly ConfigurationError[] {
   if (dns.mode === 'redirect' && site.lans.length === 0) {
     const message = 'needs site.lans, the interfaces whose queries are redirected';
     errors.push({ path: 'dns.mode', message });
+  }
+  if (dns.listenPort === SITE_DNS_PORT) {
+    const message = 'is the port at which peers ask for names: choose another one';
+    errors.push({ path: 'dns.listenPort', message });
   }
   return [...errors, ...repetitions(zones)];
 }

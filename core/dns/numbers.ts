@@ -32,3 +32,6 @@ export const RCODE = {
 
 /** EDNS options (RFC 6891 §6.1.2). */
 export const OPTION = { CLIENT_SUBNET: 8 } as const;
+
+/** UDP and TCP port of a gateway's address in the tunnel, at which peers ask the resolvers of its site. */
+export const SITE_DNS_PORT = 53_535;

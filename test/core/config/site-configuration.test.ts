@@ -51,10 +51,25 @@ await t.test('each wrong value is refused with its path', async (t) => {
     [{ site: { lan: 'br-lan' } }, 'site.lan: unknown key'],
     [{ site: { lans: 'br-lan' } }, 'site.lans: must be a list'],
     [{ site: { lans: ['br-lan', 'br-lan'] } }, 'site.lans[1]: is the same as site.lans[0]'],
+    [
+      { site: { lans: ['br-lan', 'culvert0'] } },
+      'site.lans[1]: is the interface of the tunnel (interface.name): name those of the LAN',
+    ],
+    [
+      {
+        interface: { ...minimal().interface, name: 'wg7' },
+        site: { lans: ['wg7', 'culvert0'] },
+      },
+      'site.lans[0]: is the interface of the tunnel (interface.name): name those of the LAN',
+    ],
     [{ nat: { masquerade: 'no' } }, 'nat.masquerade: must be true or false'],
     [{ nat: { prefixMaps: [{ local: '10.0.0.0/8' }] } }, 'nat.prefixMaps[0].mapped: is missing'],
     [{ dns: { mode: 'on' } }, 'dns.mode: must be "off", "dnsmasq" or "redirect"'],
     [{ dns: { listenPort: 0 } }, 'dns.listenPort: must be a whole number from 1 to 65535'],
+    [
+      { dns: { listenPort: 53_535 } },
+      'dns.listenPort: is the port at which peers ask for names: choose another one',
+    ],
     [
       { dns: { upstreams: ['dns.example'] } },
       'dns.upstreams[0]: must be 192.0.2.1, 192.0.2.1:53, tls://host, tls://host:853 or https://host/path',
