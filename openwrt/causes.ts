@@ -180,6 +180,15 @@ export const NAME_CAUSES: Readonly<Record<SetupFailure, string>> = {
   'no-answer': 'the gateway did not answer',
 };
 
+const NO_NAME_CURES: Readonly<Record<SetupFailure, string>> = {
+  refused: 'at the gateway: is this device authorized for the resource?',
+  'not-resolved': 'does the resolver of the site know the name?',
+  'no-answer': 'is the gateway running and connected? see: culvert paths',
+};
+
+/** What there is to be done about it. */
+export const NAME_CURES: Readonly<Record<string, string | undefined>> = NO_NAME_CURES;
+
 const NO_DNS_CAUSES: Readonly<Record<InterceptionFailure['why'] | ListenFailure, Cause>> = {
   'port-taken': {
     meaning: 'another program has the port',
@@ -197,7 +206,10 @@ const NO_DNS_CAUSES: Readonly<Record<InterceptionFailure['why'] | ListenFailure,
     meaning: 'there is no dnsmasq that could ask us',
     cure: 'install it, or set dns.mode to redirect',
   },
-  refused: { meaning: 'the system refuses it' },
+  refused: {
+    meaning: 'the system refuses it',
+    cure: 'if it goes on, set dns.mode to the other one of redirect and dnsmasq',
+  },
 };
 
 /** Why queries of the LAN do not come to us. */

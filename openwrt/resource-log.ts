@@ -1,6 +1,8 @@
+import { SITE_DNS_PORT } from '../core/dns/numbers.ts';
 import type { Event } from '../core/engine/event.ts';
 import type { Log } from '../core/sansio/log.ts';
 import { unreachable } from '../core/sansio/outcome.ts';
+import { DNS_CAUSES, NAME_CURES } from './causes.ts';
 
 const TYPES = [
   'dns-intercepting',
@@ -23,22 +25,26 @@ export function isResourceEvent(event: Event): event is ResourceEvent {
   return types.includes(event.type);
 }
 
-/** Writes the line that it deserves. Names of resources and their addresses stay below `info`. */
+/** Writes the line that it deserves. Names that are resolved and addresses stay below `info`. */
 export function logResourceEvent(log: Log, event: ResourceEvent): void {
   switch (event.type) {
     case 'dns-intercepting':
       return log.info('names of resources are answered', { mode: event.mode });
-    case 'dns-not-intercepted': {
-      const { mode, why, detail } = event;
-      const effect = 'names of resources are not known to the LAN, all others as before';
-      return log.warn('queries of the LAN do not come to us', { mode, cause: why, detail, effect });
+    case 'dns-not-intercepted':
+      return logNotIntercepted(log, event);
+    case 'dns-not-listening': {
+      const { address, why } = event;
+      log.warn('no queries are taken', { cause: why, cure: listeningCure(event) });
+      return log.debug('queries are not taken at', { address, why });
     }
-    case 'dns-not-listening':
-      return log.warn('no queries are taken', { cause: event.why, address: event.address });
     case 'upstream-dead':
-      return log.warn('DNS server does not answer', { server: event.upstream });
+      log.warn('DNS server does not answer', {
+        cure: 'culvert dns tells which one: is it running, and reachable from here?',
+      });
+      return log.debug('DNS server is dead', { server: event.upstream });
     case 'upstream-alive':
-      return log.info('DNS server answers again', { server: event.upstream });
+      log.info('DNS server answers again');
+      return log.debug('DNS server is alive', { server: event.upstream });
     case 'proxies-exhausted':
       return log.warn('all addresses for names are taken', {
         names: event.capacity,
@@ -46,7 +52,7 @@ export function logResourceEvent(log: Log, event: ResourceEvent): void {
       });
     case 'resource-failed': {
       const { peer, resource, why } = event;
-      return log.info('resource cannot be used', { peer, resource, why });
+      return log.info('resource cannot be used', { peer, resource, why, cure: NAME_CURES[why] });
     }
     case 'authorization-ended': {
       const { peer, resource, why } = event;
@@ -57,11 +63,49 @@ export function logResourceEvent(log: Log, event: ResourceEvent): void {
       return log.debug('name has another address', { peer, domain, proxyIp, oldIp, newIp });
     }
     case 'ruleset-failed':
-      return log.warn('packet filter is not as it should be', {
-        failures: event.failures.map(({ path, why }) => `${path}: ${why}`),
-        effect: 'hosts of the LAN may not answer peers',
-      });
+      return logRuleset(log, event);
     default:
       return unreachable(event);
   }
+}
+
+function logNotIntercepted(
+  log: Log,
+  { mode, why, detail }: Extract<ResourceEvent, { readonly type: 'dns-not-intercepted' }>,
+): void {
+  // What dnsmasq complains of are its words, which may name hosts.
+  const isForeign = mode === 'dnsmasq' && why === 'refused';
+  log.warn('queries of the LAN do not come to us', {
+    mode,
+    cause: why,
+    detail: isForeign ? undefined : detail,
+    cure: DNS_CAUSES[why]?.cure,
+    effect: 'names of resources are not known to the LAN, all others as before',
+  });
+  if (isForeign) log.debug('dnsmasq complains', { detail });
+}
+
+function listeningCure({
+  address,
+  why,
+}: Extract<ResourceEvent, { readonly type: 'dns-not-listening' }>): string | undefined {
+  const isForPeers = address.endsWith(`:${SITE_DNS_PORT}`);
+  if (why === 'port-taken' && isForPeers) {
+    return `stop the program that has UDP or TCP port ${SITE_DNS_PORT}: peers ask there`;
+  }
+  if (why === 'refused') return 'has this machine the address still? it is tried again';
+  return DNS_CAUSES[why]?.cure;
+}
+
+function logRuleset(
+  log: Log,
+  { failures }: Extract<ResourceEvent, { readonly type: 'ruleset-failed' }>,
+): void {
+  const lines = failures.map(({ path, why }) => `${path}: ${why}`);
+  log.warn('packet filter is not as it should be', {
+    failures: lines.map((line) => line.replace(/^element .*? of /, 'element of ')),
+    cure: 'install nf_tables with NAT (OpenWrt: kmod-nft-nat), and run the daemon as root',
+    effect: 'hosts of the LAN may not answer peers',
+  });
+  log.debug('packet filter refuses', { failures: lines });
 }
