@@ -157,7 +157,7 @@ export const RESOURCE_CAUSES: Readonly<Record<UnusableCause | UnservedCause, Cau
   'no-gateway': { meaning: 'no gateway of it is connected', cure: 'see: culvert paths' },
   refused: {
     meaning: 'the gateway refuses all names that it was asked for',
-    cure: 'there: is this device authorized for the resource, with these patterns and proxies?',
+    cure: 'there: has a resource this id and pattern, is this device still authorized, are dns.proxies the same?',
   },
   'no-answer': {
     meaning: 'the gateway does not answer when it is asked for names',
@@ -165,7 +165,7 @@ export const RESOURCE_CAUSES: Readonly<Record<UnusableCause | UnservedCause, Cau
   },
   'nobody-authorized': {
     meaning: 'no peer may use it',
-    cure: 'name peers and this resource in authorizations',
+    cure: 'name peers and this resource in authorizations; is expiresAt over?',
   },
   'not-masqueraded': {
     meaning: 'the packet filter refused our table: hosts of the site may not answer peers',
@@ -204,7 +204,7 @@ const NO_DNS_CAUSES: Readonly<Record<InterceptionFailure['why'] | ListenFailure,
   },
   'no-dnsmasq': {
     meaning: 'there is no dnsmasq that could ask us',
-    cure: 'install it, or set dns.mode to redirect',
+    cure: 'set dns.mode to redirect; on OpenWrt it can be installed, too',
   },
   refused: {
     meaning: 'the system refuses it',

@@ -60,7 +60,7 @@ crm       dns   crm.corp.example *.app.example and 1 more  usable    1
   names 1 in use
 printers  cidr  192.168.7.0/24                             unusable  0
   why   no peer may use it
-  cure  name peers and this resource in authorizations
+  cure  name peers and this resource in authorizations; is expiresAt over?
 `,
   );
 });
