@@ -10,11 +10,12 @@ import { names } from './names.ts';
 import { paths } from './paths.ts';
 import { plot } from './plot.ts';
 import { formatReport, reportJson } from './report.ts';
+import { resources } from './resources.ts';
 import { Samples } from './samples.ts';
 import { size } from './size.ts';
 import { tunnels } from './tunnels.ts';
 
-const BENCHES: readonly Bench[] = [tunnels, paths, names, memory, size, ...microBenches];
+const BENCHES: readonly Bench[] = [tunnels, paths, resources, names, memory, size, ...microBenches];
 
 /** Numbers that are worth keeping lie beside the code; those of a quick look do not. */
 const RESULTS = 'test/bench/results';

@@ -22,6 +22,7 @@ const NEEDED = [
   'coturn',
   'dnsmasq-base',
   'dnsperf',
+  'bind9-dnsutils',
   'unbound',
   'openssl',
   'gcc',

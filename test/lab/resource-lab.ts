@@ -68,7 +68,7 @@ export class ResourceLab {
 
   /** `prefix` is of at most 6 characters: devices bear it. */
   static async create(
-    t: Test,
+    t: Pick<Test, 'teardown'>,
     prefix: string,
     clients: readonly ('a' | 'c')[] = ['a'],
   ): Promise<ResourceLab> {

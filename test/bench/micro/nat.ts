@@ -1,12 +1,18 @@
 import { Access } from '../../../core/access/access.ts';
 import { Authorizations } from '../../../core/access/authorizations.ts';
+import { parseConfiguration, type Configuration } from '../../../core/config/configuration.ts';
 import type { DomainName } from '../../../core/dns/name.ts';
 import { parsePattern, PatternTable, type Pattern } from '../../../core/dns/pattern.ts';
+import { ProxyPool } from '../../../core/dns/proxy-pool.ts';
+import { ClientSide } from '../../../core/engine/client-side.ts';
+import { FlowPolicy } from '../../../core/engine/flow-policy.ts';
+import { GatewaySide } from '../../../core/engine/gateway-side.ts';
 import type { Flow } from '../../../core/fastpath/flow.ts';
 import { Sessions } from '../../../core/engine/sessions.ts';
 import { MOST_SESSIONS, SessionTable } from '../../../core/nat/session-table.ts';
 import type { NatTuple } from '../../../core/nat/tuple.ts';
 import { ipAddressFromBytes } from '../../../core/net/ip-address.ts';
+import { Peering } from '../../../core/peering/peering.ts';
 import { instantAt } from '../../../core/sansio/instant.ts';
 import { less } from '../samples.ts';
 import { sink, timePerCall, type Finding } from './micro-bench.ts';
@@ -14,10 +20,12 @@ import { sink, timePerCall, type Finding } from './micro-bench.ts';
 const lookup = less('find a session', 'ns');
 const decision = less('decide about a flow', 'ns');
 const resourceOfName = less('find the resources of a name', 'ns');
+const firstIn = less('first packet of a flow from a peer', 'ns');
+const firstOut = less('first packet of a flow from the LAN', 'ns');
 const opening = less('open a session, and end it', 'ns');
 const memory = less('memory a session', 'bytes');
 
-export const natMetrics = [lookup, opening, decision, resourceOfName, memory];
+export const natMetrics = [lookup, opening, firstIn, firstOut, decision, resourceOfName, memory];
 
 const SESSIONS = [100, 10_000, MOST_SESSIONS] as const;
 const RESOURCES = [100, 10_000] as const;
@@ -28,7 +36,14 @@ const ASKED = 1024;
 /** The session table and the decisions about access, small and full. */
 export function nat(seconds: number): Finding[] {
   const each = Math.min(seconds, 1);
-  return [...sessions(each), ...openings(each), ...decisions(each), ...resources(each)];
+  return [
+    ...sessions(each),
+    ...openings(each),
+    ...firstPackets(each, 'gateway'),
+    ...firstPackets(each, 'client'),
+    ...decisions(each),
+    ...resources(each),
+  ];
 }
 
 function sessions(seconds: number): Finding[] {
@@ -95,6 +110,80 @@ function openings(seconds: number): Finding[] {
     const perCall = timePerCall(seconds, () => sessions.end(open(size), NOW));
     return { subject, metric: opening, value: perCall * 1e6 };
   });
+}
+
+/** The whole decision about a flow that nothing is known of, and the end of its session. */
+function firstPackets(seconds: number, role: 'gateway' | 'client'): Finding[] {
+  const isGateway = role === 'gateway';
+  return [0, 1000, MOST_SESSIONS].map((size) => {
+    const subject = `${size.toLocaleString('en')} sessions`;
+    const random = { fill: (out: Uint8Array) => out.fill(7) };
+    const options = { random, unixMs: 0, onEnd: () => undefined, pathOf: () => undefined };
+    const sessions = new Sessions(options, NOW);
+    const { dns, ...others } = configurationFor(role);
+    const pool = new ProxyPool(dns.proxies);
+    const gateway = new GatewaySide({ sessions, unixMs: 0 }, NOW);
+    const client = new ClientSide({ sessions, pool, isUp: () => true });
+    const peering = new Peering();
+    const isReachable = () => true;
+    const policy = new FlowPolicy({ peering, sessions, client, gateway, isReachable });
+    const routed = others.peers.map(({ id, allowedIps }, index) => {
+      return { index, id, addresses: [], allowedIps };
+    });
+    const known = new Map(routed.map((peer) => [peer.id, peer]));
+    gateway.configure({ dns, ...others }, known, NOW);
+    client.configure({ dns, ...others }, known, NOW);
+    policy.setPeers(routed);
+    const decide = (n: number): Flow => {
+      const peer = n % PEERS;
+      const source = isGateway ? Uint8Array.of(100, 64, peer, 2) : Uint8Array.of(192, 168, 1, 2);
+      const flow = {
+        ...flowTo(Uint8Array.of(10, peer, 0, 1)),
+        source,
+        sourcePort: 1 + Math.floor(n / PEERS),
+      };
+      sink.value = isGateway ? policy.inbound(peer, flow, NOW) : policy.outbound(flow, NOW);
+      return flow;
+    };
+    // One place is left for the flow that comes and goes.
+    for (let n = 0; n < Math.min(size, MOST_SESSIONS - 1); n++) decide(n);
+    const perCall = timePerCall(seconds, () => {
+      const session = sessions.findRequest(role, decide(MOST_SESSIONS))?.session;
+      if (session === undefined) throw new Error('the flow has no session');
+      sessions.end(session, NOW);
+    });
+    return { subject, metric: isGateway ? firstIn : firstOut, value: perCall * 1e6 };
+  });
+}
+
+/** So many that none of them has too many sessions. */
+const PEERS = 8;
+
+/** Each peer has its own resource here, or serves one. */
+function configurationFor(role: 'gateway' | 'client'): Configuration {
+  const filters = [{ protocol: 'tcp', ports: ['443'] }];
+  const numbers = Array.from({ length: PEERS }, (_, n) => n);
+  const parsed = parseConfiguration({
+    schema: 1,
+    interface: { addresses: ['100.64.255.1/32'] },
+    peers: numbers.map((n) => ({
+      id: `p${n}`,
+      kind: 'culvert',
+      publicKey: Buffer.alloc(32, n + 1).toString('base64'),
+      allowedIps: [`100.64.${n}.0/24`],
+    })),
+    resources: numbers.map((n) => ({
+      id: `r${n}`,
+      type: 'cidr',
+      prefixes: [`10.${n}.0.0/16`],
+      filters,
+      gateways: role === 'client' ? [`p${n}`] : [],
+    })),
+    authorizations:
+      role === 'client' ? [] : numbers.map((n) => ({ peer: `p${n}`, resource: `r${n}` })),
+  });
+  if (!parsed.ok) throw new Error(JSON.stringify(parsed));
+  return parsed.value;
 }
 
 /** Half of the resources have one name each, half all names below one. */
