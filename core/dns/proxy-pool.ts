@@ -61,6 +61,10 @@ export class ProxyPool {
       if (number === undefined) return failed('proxies-exhausted');
       this.#set(name, number);
       this.#revision++;
+    } else {
+      // To the end of the order: it was asked for last.
+      this.#numbers.delete(name);
+      this.#numbers.set(name, number);
     }
     return ok(number);
   }
@@ -103,6 +107,12 @@ export class ProxyPool {
     }
     if (removed > 0) this.#revision++;
     return removed;
+  }
+
+  /** The same of those that were asked for longest ago, `most` of them, but for some. */
+  removeOldest(most: number, isKept: (name: DomainName) => boolean): number {
+    let left = most;
+    return this.removeWhere((name) => left > 0 && !isKept(name) && left-- > 0);
   }
 
   /** Names keep their numbers in the new ranges. Returns how many had no place there and are removed. */

@@ -50,6 +50,8 @@ export type ResolverStats = Record<AnswerReason | 'ask-site' | 'forward' | 'drop
 export interface ResolverTables<Resource extends SiteResource> {
   readonly resources: PatternTable<Resource>;
   readonly rules: UpstreamRules;
+  /** For names of our own site that we ask for ourselves, or for peers. */
+  readonly siteRules: UpstreamRules;
 }
 
 export class Resolver<Resource extends SiteResource> {
@@ -72,6 +74,7 @@ export class Resolver<Resource extends SiteResource> {
   };
   #stub: StubResolver<Resource>;
   #rules: UpstreamRules;
+  #siteRules: UpstreamRules;
   #now: Instant;
 
   constructor(
@@ -82,14 +85,16 @@ export class Resolver<Resource extends SiteResource> {
     this.#pool = options.pool;
     this.#stub = new StubResolver(tables.resources, options.pool);
     this.#rules = tables.rules;
+    this.#siteRules = tables.siteRules;
     this.#forwarder = new Forwarder(options, now);
     this.#now = now;
   }
 
   /** Names may belong to others now, so answers that were kept are forgotten. */
-  setTables({ resources, rules }: ResolverTables<Resource>): void {
+  setTables({ resources, rules, siteRules }: ResolverTables<Resource>): void {
     this.#stub = new StubResolver(resources, this.#pool);
     this.#rules = rules;
+    this.#siteRules = siteRules;
     this.#forwarder.flush();
   }
 
@@ -138,7 +143,7 @@ export class Resolver<Resource extends SiteResource> {
     this.#now = now;
     const query = decodeQuery(message);
     if (!query.ok) throw new BugError(`question of ours: ${query.why}`);
-    const group = this.#rules.groupOf(query.value.question.name);
+    const group = this.#siteRules.groupOf(query.value.question.name);
     this.#forwarder.handleQuery(client, query.value, group, now);
   }
 

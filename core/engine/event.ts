@@ -74,8 +74,12 @@ export type Event =
     }
   | { readonly type: 'dns-not-listening'; readonly address: string; readonly why: ListenFailure }
   | { readonly type: 'upstream-dead' | 'upstream-alive'; readonly upstream: string }
-  /** A name of a resource got no addresses, as all are taken. */
-  | { readonly type: 'proxies-exhausted'; readonly capacity: number }
+  /** A name of a resource got no addresses, as all were taken; so many were taken back from other names. */
+  | {
+      readonly type: 'proxies-exhausted';
+      readonly capacity: number;
+      readonly removed: number;
+    }
   /** A gateway does not translate a name of a resource of its. */
   | {
       readonly type: 'resource-failed';

@@ -3,29 +3,19 @@ import type { DnsConfiguration } from '../config/site-configuration.ts';
 import { DEFAULTS } from '../config/defaults.ts';
 import { parseIpPrefix } from '../net/ip-prefix.ts';
 import { encodeRefusal } from '../dns/answer.ts';
-import { zonesOf } from '../dns/dnsmasq.ts';
 import type { DnsDatagram, TransportFailure } from '../dns/forwarder.ts';
 import { decodeQuery } from '../dns/message.ts';
 import type { DomainName } from '../dns/name.ts';
-import { RCODE } from '../dns/numbers.ts';
+import { RCODE, SITE_DNS_PORT } from '../dns/numbers.ts';
 import { PatternTable } from '../dns/pattern.ts';
 import { ProxyPool, type ProxyRanges } from '../dns/proxy-pool.ts';
 import { Resolver, type SiteResource } from '../dns/resolver.ts';
-import { reverseZones } from '../dns/reverse-name.ts';
 import { SiteLookup, type SiteLookupEvent } from '../dns/site-lookup.ts';
-import { APPLICATION_DNS } from '../dns/stub-resolver.ts';
 import { UpstreamRules } from '../dns/upstream-rules.ts';
-import type { Upstream } from '../dns/upstream.ts';
 import type { ResourceConfiguration } from '../config/resource-configuration.ts';
-import { isUnicast, type IpAddress } from '../net/ip-address.ts';
-import {
-  socketAddress,
-  socketAddressIp,
-  socketAddressPort,
-  type SocketAddress,
-} from '../net/socket-address.ts';
-import type { InterceptionFailure, WantedInterception } from '../plugin/dns-interception.ts';
-import type { DnsListenFailure, DnsQuery, WantedDnsListener } from '../plugin/dns-listener.ts';
+import { socketAddressIp, socketAddressPort } from '../net/socket-address.ts';
+import type { InterceptionFailure } from '../plugin/dns-interception.ts';
+import type { DnsListenFailure, DnsQuery } from '../plugin/dns-listener.ts';
 import type { SystemNameConfiguration } from '../plugin/system-names.ts';
 import { earliest, type Deadline } from '../sansio/agent.ts';
 import { after, type Instant, type Millis } from '../sansio/instant.ts';
@@ -34,16 +24,15 @@ import type { Random } from '../sansio/random.ts';
 import type { Command } from './command.ts';
 import type { Event } from './event.ts';
 import type { GatewaySide, KnownPeer } from './gateway-side.ts';
+import { Interception } from './interception.ts';
 import { keepProxies } from './kept-proxies.ts';
-
-/** UDP and TCP port of a tunnel address at which peers ask the resolvers of our site. */
-export const SITE_DNS_PORT = 53_535;
+import { nameServersOf, siteGroupOf } from './name-servers.ts';
 
 /** Proxies that were given out are written to flash at once, and at most this often. */
 const KEEP_INTERVAL: Millis = 5_000;
 
-/** What could not be opened or intercepted is tried again after this long. */
-const RETRY_INTERVAL: Millis = 30_000;
+/** The part of all names that makes room at once when all proxies are taken. */
+const ROOM = 1 / 64;
 
 /** What comes over the network about names: too much of it to be recorded. */
 export type DnsInput =
@@ -88,6 +77,7 @@ interface SiteDns extends SiteResource {
 export class Names {
   readonly pool: ProxyPool;
   readonly #gateway: GatewaySide;
+  readonly #namesInUse: () => ReadonlySet<string>;
   readonly #resolver: Resolver<SiteDns>;
   readonly #lookup = new SiteLookup();
   readonly #events: NamesEvent[] = [];
@@ -102,31 +92,30 @@ export class Names {
     hosts: new Map(),
   };
   #hasAskedSystem = false;
-  /** What an earlier run that was killed has changed for the LAN. */
-  #mayHaveLeftovers = true;
-  #isListening = false;
   #groups: readonly string[] = [];
-  #interception: Interception = { type: 'off' };
+  /** What the servers follow from, as it was last. */
+  #serversKey = '';
+  readonly #interception = new Interception();
   #keepAt: Instant | undefined;
   #mayKeepAt: Instant;
-  #retryAt: Instant | undefined;
 
   constructor(
     options: {
       readonly gateway: GatewaySide;
       readonly random: Random;
       readonly kept: Iterable<readonly [DomainName, number]>;
+      /** Names with open flows to their proxies. */
+      namesInUse(): ReadonlySet<string>;
     },
     now: Instant,
   ) {
     this.#gateway = options.gateway;
+    this.#namesInUse = () => options.namesInUse();
     this.#mayKeepAt = now;
     this.#ranges = keyOf(DEFAULT_RANGES);
     this.pool = new ProxyPool(DEFAULT_RANGES, options.kept);
-    const tables = {
-      resources: new PatternTable<SiteDns>([]),
-      rules: new UpstreamRules([], OTHERS),
-    };
+    const rules = new UpstreamRules([], '');
+    const tables = { resources: new PatternTable<SiteDns>([]), rules, siteRules: rules };
     this.#resolver = new Resolver(tables, { pool: this.pool, random: options.random }, now);
   }
 
@@ -149,6 +138,8 @@ export class Names {
       this.pool.setRanges(proxies);
     }
     this.#setServers();
+    const { servesNames } = this.#gateway;
+    this.#interception.configure({ configuration, used: this.#used, servesNames });
   }
 
   handleSystemNames(system: SystemNameConfiguration): void {
@@ -159,41 +150,15 @@ export class Names {
 
   /** Our link is as configured, or addresses of this machine changed: listeners follow them. */
   handleLinks(): void {
-    this.#listen();
+    this.#interception.listen();
   }
 
   handleListening(failures: readonly DnsListenFailure[], now: Instant): void {
-    const [first] = failures;
-    if (first === undefined) {
-      if (this.#interception.type === 'off') return;
-      if (!this.#isIntercepting()) {
-        this.#interception = { type: 'off' };
-        this.#retryAt = undefined;
-        return;
-      }
-      this.#commands.push({ type: 'intercept-dns', wanted: this.#wantedInterception() });
-      return;
-    }
-    const { address, why } = first;
-    const isNews = this.#interception.type !== 'failed';
-    this.#interception = { type: 'failed', why, detail: address };
-    this.#retryAt = after(now, RETRY_INTERVAL);
-    if (isNews) this.#tell({ type: 'dns-not-listening', address, why });
+    this.#interception.handleListening(failures, now);
   }
 
   handleIntercepted(failure: InterceptionFailure | undefined, now: Instant): void {
-    const { type } = this.#interception;
-    if (type === 'off' || !this.#isIntercepting()) return;
-    const mode = this.#configuration?.dns.mode ?? 'off';
-    if (failure === undefined) {
-      this.#interception = { type: 'intercepting' };
-      this.#retryAt = undefined;
-      if (type !== 'intercepting') this.#tell({ type: 'dns-intercepting', mode });
-      return;
-    }
-    this.#interception = { type: 'failed', ...failure };
-    this.#retryAt = after(now, RETRY_INTERVAL);
-    if (type !== 'failed') this.#tell({ type: 'dns-not-intercepted', mode, ...failure });
+    this.#interception.handleIntercepted(failure, now);
   }
 
   handleInput(input: DnsInput, now: Instant): void {
@@ -219,10 +184,7 @@ export class Names {
       this.#mayKeepAt = after(now, KEEP_INTERVAL);
       this.#keep();
     }
-    if (this.#retryAt !== undefined && this.#retryAt <= now) {
-      this.#retryAt = undefined;
-      this.#listen();
-    }
+    this.#interception.handleTimeout(now);
   }
 
   /** Keeps what is not kept yet, and lets the LAN ask others again. */
@@ -245,6 +207,15 @@ export class Names {
       this.#events.push(event);
       worked = true;
     }
+    const interception = this.#interception;
+    for (let event = interception.pollEvent(); event; event = interception.pollEvent()) {
+      this.#tell(event);
+      worked = true;
+    }
+    for (let sent = interception.pollCommand(); sent; sent = interception.pollCommand()) {
+      this.#commands.push(sent);
+      worked = true;
+    }
     for (let sent = this.#resolver.pollTransmit(); sent; sent = this.#resolver.pollTransmit()) {
       this.#commands.push({ type: 'ask-dns', transmit: sent });
       worked = true;
@@ -265,19 +236,17 @@ export class Names {
       this.#resolver.pollTimeout(),
       this.#lookup.pollTimeout(),
       this.#keepAt === undefined ? undefined : { at: this.#keepAt, reason: 'keep proxies' },
-      this.#retryAt === undefined
-        ? undefined
-        : { at: this.#retryAt, reason: 'intercept DNS again' },
+      this.#interception.pollTimeout(),
     );
   }
 
   status(): DnsStatus {
-    const { type } = this.#interception;
-    const failure = this.#interception.type === 'failed' ? this.#interception : undefined;
+    const { state } = this.#interception;
+    const failure = state.type === 'failed' ? state : undefined;
     const { size, hits, misses } = this.#resolver.cache;
     return {
       mode: this.#configuration?.dns.mode ?? 'off',
-      state: type,
+      state: state.type,
       why: failure?.why,
       detail: failure?.detail,
       queries: { ...this.#resolver.stats, ...prefixed('forwarded', this.#resolver.forwarding) },
@@ -324,7 +293,7 @@ export class Names {
         this.#keepAt ??= this.#mayKeepAt > now ? this.#mayKeepAt : now;
         return;
       case 'proxies-exhausted':
-        return this.#makeRoom();
+        return this.#makeRoom(now);
       case 'upstream-dead':
       case 'upstream-alive':
         return this.#tell({ type: event.type, upstream: event.upstream.id });
@@ -333,11 +302,20 @@ export class Names {
     }
   }
 
-  /** Takes proxies back from names that belong to no resource any more. */
-  #makeRoom(): void {
+  /**
+   * Takes proxies back: from names that belong to no resource any more, else from those that were asked for
+   * longest ago and have no open flows. Who asks again gets some of them.
+   */
+  #makeRoom(now: Instant): void {
     const table = this.#tableOf();
-    const removed = this.pool.removeWhere((name) => table.matches(name).length === 0);
-    if (removed === 0) this.#tell({ type: 'proxies-exhausted', capacity: this.pool.capacity });
+    let removed = this.pool.removeWhere((name) => table.matches(name).length === 0);
+    if (removed === 0) {
+      const inUse = this.#namesInUse();
+      const most = Math.ceil(this.pool.capacity * ROOM);
+      removed = this.pool.removeOldest(most, (name) => inUse.has(name));
+    }
+    if (removed > 0) this.#keepAt ??= this.#mayKeepAt > now ? this.#mayKeepAt : now;
+    this.#tell({ type: 'proxies-exhausted', capacity: this.pool.capacity, removed });
   }
 
   #keep(): void {
@@ -353,32 +331,20 @@ export class Names {
     this.#events.push({ type: 'event', event });
   }
 
-  /** Says where names of which zones are asked for. */
+  /** Says where names of which zones are asked for. What was answered before is forgotten if that changes. */
   #setServers(): void {
     if (this.#configuration === undefined) return;
-    const { dns } = this.#configuration;
-    const groups = new Map<string, { upstreams: readonly Upstream[]; isCached: boolean }>();
-    const others = dns.upstreams.length > 0 ? dns.upstreams : this.#systemUpstreams(dns);
-    groups.set(OTHERS, { upstreams: others, isCached: true });
-    for (const [i, { upstreams }] of dns.rules.entries()) {
-      groups.set(`rule ${i}`, { upstreams, isCached: true });
-    }
-    for (const resource of this.#used) {
-      groups.set(siteGroupOf(resource), {
-        upstreams: this.#siteUpstreams(resource),
-        isCached: false,
-      });
-    }
+    const servers = nameServersOf(this.#configuration, this.#system, this.#used, this.#peers);
+    const { groups, rules, siteRules } = servers;
+    const key = JSON.stringify([[...groups], this.#configuration.dns.rules, this.#used]);
+    if (key === this.#serversKey) return;
+    this.#serversKey = key;
     for (const gone of this.#groups.filter((name) => !groups.has(name))) {
       this.#resolver.removeGroup(gone);
     }
     for (const [name, group] of groups) this.#resolver.setGroup(name, group);
     this.#groups = [...groups.keys()];
-    const rules = dns.rules.map(({ zones }, i) => ({ zones, group: `rule ${i}` }));
-    this.#resolver.setTables({
-      resources: this.#tableOf(),
-      rules: new UpstreamRules(rules, OTHERS),
-    });
+    this.#resolver.setTables({ resources: this.#tableOf(), rules, siteRules });
   }
 
   #tableOf(): PatternTable<SiteDns> {
@@ -390,85 +356,7 @@ export class Names {
       }),
     );
   }
-
-  /**
-   * The servers that the machine itself asks. A resolver on it that sends us names is none of them: what is
-   * no resource's would go round in a circle.
-   */
-  #systemUpstreams({ mode, listenPort }: DnsConfiguration): readonly Upstream[] {
-    const { nameservers, providerNameservers } = this.#system;
-    const usable =
-      mode === 'dnsmasq'
-        ? [...providerNameservers, ...nameservers].filter((it) => isUnicast(socketAddressIp(it)))
-        : nameservers.filter((it) => socketAddressPort(it) !== listenPort);
-    return usable.map((address) => ({ id: address, protocol: 'plain' }));
-  }
-
-  /** The gateways of a resource, at their addresses in the tunnel. */
-  #siteUpstreams({ gateways }: ResourceConfiguration): readonly Upstream[] {
-    return gateways.flatMap((id): readonly Upstream[] => {
-      const [address] = this.#peers.get(id)?.addresses ?? [];
-      if (address === undefined) return [];
-      return [{ id: socketAddress(address, SITE_DNS_PORT), protocol: 'plain' }];
-    });
-  }
-
-  #isIntercepting(): boolean {
-    return this.#configuration?.dns.mode !== 'off' && this.#used.length > 0;
-  }
-
-  #listen(): void {
-    const { dns, site, interface: own } = this.#configuration ?? {};
-    if (dns === undefined || site === undefined || own === undefined) return;
-    const wasOff = this.#interception.type === 'off';
-    const tunnel = this.#gateway.servesNames ? own.addresses.map(({ address }) => address) : [];
-    const addresses = tunnel.map((address) => socketAddress(address, SITE_DNS_PORT));
-    if (this.#isIntercepting()) {
-      if (wasOff) this.#interception = { type: 'starting' };
-      if (dns.mode === 'dnsmasq') addresses.push(socketAddress(LOOPBACK, dns.listenPort));
-    } else if (!wasOff || this.#mayHaveLeftovers) {
-      // Where peers ask could not be opened, perhaps: that is so until it is.
-      const hasFailed = tunnel.length > 0 && this.#interception.type === 'failed';
-      if (!hasFailed) this.#interception = { type: 'off' };
-      this.#retryAt = undefined;
-      this.#commands.push({ type: 'intercept-dns', wanted: { type: 'off' } });
-    }
-    this.#mayHaveLeftovers = false;
-    const isRedirecting = this.#isIntercepting() && dns.mode === 'redirect';
-    const interfaces = isRedirecting ? site.lans : [];
-    const wanted: WantedDnsListener = { port: dns.listenPort, interfaces, addresses };
-    const isWanted = interfaces.length + addresses.length > 0;
-    if (!isWanted && !this.#isListening) return;
-    this.#isListening = isWanted;
-    this.#commands.push({ type: 'listen-dns', wanted });
-  }
-
-  #wantedInterception(): WantedInterception {
-    const { dns, site } = this.#configuration ?? {};
-    if (dns === undefined || site === undefined || !this.#isIntercepting()) return { type: 'off' };
-    if (dns.mode === 'redirect') {
-      return { type: 'redirect', interfaces: site.lans, port: dns.listenPort };
-    }
-    const patterns = this.#used.flatMap((it) => (it.type === 'dns' ? it.patterns : []));
-    // Of its own accord dnsmasq would ask the provider who a proxy is, and browsers would go around it.
-    const { ipv4, ipv6 } = dns.proxies;
-    const reverse = [...reverseZones(ipv4), ...reverseZones(ipv6)];
-    const zones = [...zonesOf(patterns), ...reverse, APPLICATION_DNS];
-    const server: SocketAddress = socketAddress(LOOPBACK, dns.listenPort);
-    return { type: 'dnsmasq', zones, server };
-  }
 }
-
-type Interception =
-  | { readonly type: 'off' }
-  | { readonly type: 'starting' }
-  | { readonly type: 'intercepting' }
-  | { readonly type: 'failed'; readonly why: string; readonly detail: string };
-
-/** The servers for all names that no rule says anything of. */
-const OTHERS = 'others';
-
-const LOOPBACK = '127.0.0.1' as IpAddress;
 
 const DEFAULT_RANGES: ProxyRanges = {
   ipv4: rangeOf(DEFAULTS.proxiesIpv4),
@@ -483,10 +371,6 @@ function rangeOf(text: string) {
 
 function keyOf({ ipv4, ipv6 }: ProxyRanges): string {
   return `${ipv4.address}/${ipv4.length} ${ipv6.address}/${ipv6.length}`;
-}
-
-function siteGroupOf({ gateways }: ResourceConfiguration): string {
-  return `site ${gateways.join()}`;
 }
 
 function prefixed<Value>(

@@ -107,7 +107,10 @@ export class Resources {
     const { sessions } = this;
     this.gateway = new GatewaySide({ ...options, sessions }, now);
     const { gateway } = this;
-    this.names = new Names({ ...options, gateway, kept: options.keptProxies }, now);
+    this.names = new Names(
+      { ...options, gateway, kept: options.keptProxies, namesInUse: () => sessions.domains() },
+      now,
+    );
     const { pool } = this.names;
     this.client = new ClientSide({
       sessions,

@@ -250,6 +250,16 @@ export class Sessions {
     return this.#records.after(sequence, most);
   }
 
+  /** Names of which hosts of our LAN use proxies. */
+  domains(): ReadonlySet<string> {
+    const domains = new Set<string>();
+    for (const session of this.#table.sessions()) {
+      const tag = this.#table.tag(session);
+      if (tag?.role === 'client' && tag.domain !== undefined) domains.add(tag.domain);
+    }
+    return domains;
+  }
+
   /** How many sessions peers have open with resources of ours. */
   countOf(role: SessionTag['role'], peer: number): number {
     return this.#table.sizeOf(ownerOf(role, peer));

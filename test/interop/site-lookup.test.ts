@@ -98,8 +98,9 @@ async function startDnsmasq(): Promise<void> {
 /** One lookup at dnsmasq, or at the hosts file where there is one. */
 async function resolve(name: string, hosts = ''): Promise<readonly string[] | string> {
   const now = (): Instant => instantAt(performance.now());
+  const rules = new UpstreamRules([], 'site');
   const resolver = new Resolver<TestResource>(
-    { resources: resources({}), rules: new UpstreamRules([], 'site') },
+    { resources: resources({}), rules, siteRules: rules },
     { pool: pool(), random: realRandom },
     now(),
   );

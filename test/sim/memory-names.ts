@@ -3,7 +3,10 @@ import { placeOf } from '../../core/dns/upstream-url.ts';
 import type { DnsClient, DnsTransmit } from '../../core/dns/forwarder.ts';
 import type { DnsUpstreams } from '../../core/plugin/dns-upstreams.ts';
 import type { DnsListener, DnsQuery, WantedDnsListener } from '../../core/plugin/dns-listener.ts';
-import type { WantedInterception } from '../../core/plugin/dns-interception.ts';
+import type {
+  InterceptionFailure,
+  WantedInterception,
+} from '../../core/plugin/dns-interception.ts';
 import type { Clock } from '../../core/plugin/clock.ts';
 import type { WantedRuleset } from '../../core/netlink/nftables/wanted-ruleset.ts';
 import { parseSocketAddress, type SocketAddress } from '../../core/net/socket-address.ts';
@@ -25,6 +28,7 @@ export class MemoryNames implements NamesReach {
   /** What the LAN was answered, by the id of the question. */
   readonly answers = new Map<number, dnsPacket.DecodedPacket>();
   interception: WantedInterception = { type: 'off' };
+  interceptionFailure: InterceptionFailure | undefined;
   listening: WantedDnsListener | undefined;
   filter: WantedRuleset = [];
   zone: Zone = () => [];
@@ -102,7 +106,7 @@ export class MemoryNames implements NamesReach {
   readonly dnsInterception: NonNullable<NamesReach['dnsInterception']> = {
     apply: async (wanted) => {
       this.interception = wanted;
-      return undefined;
+      return this.interceptionFailure;
     },
   };
 

@@ -115,9 +115,10 @@ await t.test(
     t.same(answered(now), { data: '198.51.100.1', asked: 1 });
     t.same(answered(now), { data: '198.51.100.1', asked: 0 }, 'kept');
     const rules = new UpstreamRules([], 'public');
-    resolver.setTables({ resources: resources({ 'www.example': 'dual' }), rules });
+    const others = { rules, siteRules: rules };
+    resolver.setTables({ resources: resources({ 'www.example': 'dual' }), ...others });
     t.same(answered(now), { data: '100.96.0.4', asked: 0 });
-    resolver.setTables({ resources: resources({}), rules });
+    resolver.setTables({ resources: resources({}), ...others });
     t.same(answered(now), { data: '198.51.100.1', asked: 1 }, 'asked anew');
   },
 );
@@ -225,7 +226,7 @@ function scene(proxies: ProxyPool = pool()) {
   );
   const now = instantAt(0);
   const resolver = new Resolver<TestResource>(
-    { resources: resources(PATTERNS), rules },
+    { resources: resources(PATTERNS), rules, siteRules: rules },
     { pool: proxies, random: new SeededRandom(SEED) },
     now,
   );

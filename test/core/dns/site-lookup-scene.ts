@@ -39,7 +39,8 @@ export class SiteScene {
     this.resolver = new Resolver<TestResource>(
       {
         resources: resources({ '*.corp.example': 'dual' }),
-        rules: new UpstreamRules([], 'system'),
+        rules: new UpstreamRules([], 'nobody'),
+        siteRules: new UpstreamRules([], 'system'),
       },
       { pool: pool(), random: new SeededRandom(seed) },
       this.now,

@@ -63,7 +63,9 @@ await t.test('what cannot be used has a cause', async (t) => {
 
   const taken = await sitesOf();
   const failures = [{ address: '127.0.0.1:53053', why: 'port-taken' }] as never;
+  taken.client.names.interceptionFailure = { why: 'no-answer', detail: 'nobody answers' };
   taken.client.input({ type: 'dns-listening', failures });
+  await settle(taken);
   t.match(used(taken), { state: 'unusable', why: 'dns-failed' });
   const { resources } = taken.client.engine;
   t.match(resources.dns(1), { state: 'failed', why: 'port-taken', detail: '127.0.0.1:53053' });
@@ -89,8 +91,11 @@ await t.test('a gateway whose listener opened at last intercepts nothing', async
   sites.gateway.input({ type: 'dns-listening', failures });
   const { resources } = sites.gateway.engine;
   t.match(resources.dns(1), { state: 'failed', detail: '100.64.0.2:53535' });
-  sites.gateway.input({ type: 'links-changed' });
-  sites.gateway.input({ type: 'dns-listening', failures });
+  t.same(sites.told('gateway', 'dns-not-listening'), [], 'an address may become ready in a moment');
+  for (let times = 0; times < 3; times++) {
+    sites.advance(60 * SECOND);
+    sites.gateway.input({ type: 'dns-listening', failures });
+  }
   t.equal(sites.told('gateway', 'dns-not-listening').length, 1, 'told once');
   sites.gateway.input({ type: 'dns-listening', failures: [] });
   await settle(sites);

@@ -15,7 +15,7 @@ function sitesWith(documents: Documents): ResourceSites {
   return sites;
 }
 
-function servedToClient(...resources: readonly { readonly id: string }[]): Documents {
+function servedToClient(...resources: readonly (object & { readonly id: string })[]): Documents {
   const authorizations = resources.map(({ id }) => ({ peer: 'client', resource: id }));
   return { resources, authorizations };
 }

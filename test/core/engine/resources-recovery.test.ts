@@ -155,7 +155,7 @@ await t.test(
   },
 );
 
-await t.test('that all proxies are taken is told', async (t) => {
+await t.test('that all proxies are taken is told, and names without flows make room', async (t) => {
   const sites = sitesWith();
   const small = { ipv4: '100.96.0.0/24', ipv6: 'fd3c:91d6:b4a2:8000::/112' };
   const dns = { mode: 'redirect', proxies: small };
@@ -165,12 +165,17 @@ await t.test('that all proxies are taken is told', async (t) => {
     client: { dns },
     gateway: { dns: { proxies: small } },
   });
+  sites.gateway.names.zone = zoneOf({ 'h0.corp.example': ['10.9.0.5'] });
+  const inUse = first(sites.lookUp('h0.corp.example'));
+  t.ok(sites.deliver({ to: inUse }));
   let names = 0;
   while (sites.lookUp(`h${names}.corp.example`).length > 0 && names < 1000) names++;
   t.ok(names >= 60 && names <= 64, `${names} names of four addresses each`);
-  t.match(sites.told('client', 'proxies-exhausted'), [{ capacity: names }]);
-  t.equal(rcodeOf(sites.ask('A', 'late.corp.example')), 'SERVFAIL', 'and no other server is asked');
-  t.equal(sites.lookUp('h0.corp.example').length, 4, 'who has one keeps it');
+  t.match(sites.told('client', 'proxies-exhausted'), [{ capacity: names, removed: 1 }]);
+  t.equal(sites.lookUp('late.corp.example').length, 4, 'who asks again gets some');
+  t.equal(first(sites.lookUp('h0.corp.example')), inUse, 'a name with a flow keeps its own');
+  const h1 = sites.ask('A', 'h1.corp.example');
+  t.equal(rcodeOf(h1), 'SERVFAIL', 'and for one that has none, no other server is asked');
   t.same(sites.client.names.asked, []);
 });
 
