@@ -92,6 +92,7 @@ await t.test('what cannot be used is told with its cause and its cure', async (t
   const sites = await sitesOf();
   sites.stop('gateway', 'leaving');
   const failures = [{ address: '127.0.0.1:53053', why: 'port-taken' }] as never;
+  sites.client.names.interceptionFailure = { why: 'no-answer', detail: 'nobody answers' };
   sites.client.input({ type: 'dns-listening', failures });
   const text = await shown(t, sites, 'client', (view) => resources(view, undefined));
   t.match(

@@ -15,7 +15,9 @@ function sitesWith(documents: Documents): ResourceSites {
   return sites;
 }
 
-function servedToClient(...resources: readonly (object & { readonly id: string })[]): Documents {
+function servedToClient<Resource extends { readonly id: string }>(
+  ...resources: readonly Resource[]
+): Documents {
   const authorizations = resources.map(({ id }) => ({ peer: 'client', resource: id }));
   return { resources, authorizations };
 }
