@@ -15,9 +15,7 @@ function sitesWith(documents: Documents): ResourceSites {
   return sites;
 }
 
-function servedToClient<Resource extends { readonly id: string }>(
-  ...resources: readonly Resource[]
-): Documents {
+function servedToClient(...resources: readonly Readonly<Record<string, unknown>>[]): Documents {
   const authorizations = resources.map(({ id }) => ({ peer: 'client', resource: id }));
   return { resources, authorizations };
 }
