@@ -13,7 +13,6 @@ import {
   rmSync,
   statSync,
   symlinkSync,
-  writeFileSync,
 } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { pack } from './initramfs.ts';
@@ -56,10 +55,10 @@ export function makeImage(directory: string): Image {
   return { release: debian.name.replace('linux-image-', ''), kernel, initramfs, isNew };
 }
 
-/** A program of this machine, and what it is called in the guest where it has several names. */
+/** A program of this machine, and what it is called in the guest. */
 interface Program {
   readonly path: string;
-  readonly names: readonly string[];
+  readonly name: string;
 }
 
 /** Programs for the guest, with the Debian package that has each. */
@@ -121,9 +120,9 @@ function findPrograms(): readonly Program[] {
   }
   const guest = Object.keys(GUEST_PROGRAMS).map((program) => ({
     path: find(program) ?? '',
-    names: [program === 'dash' ? 'sh' : program],
+    name: program === 'dash' ? 'sh' : program,
   }));
-  return [{ path: realpathSync(process.execPath), names: ['node'] }, ...guest];
+  return [{ path: realpathSync(process.execPath), name: 'node' }, ...guest];
 }
 
 function find(program: string): string | undefined {
@@ -192,8 +191,8 @@ function download(directory: string, debian: string, into: string): void {
 }
 
 /** With its shared libraries, at the same paths as here. */
-function copyProgram({ path, names }: Program, root: string): void {
-  for (const name of names) copyFileSync(path, join(root, 'usr/bin', name));
+function copyProgram({ path, name }: Program, root: string): void {
+  copyFileSync(path, join(root, 'usr/bin', name));
   const listed = spawnSync('ldd', [path], { encoding: 'utf8' }).stdout; // fails for a static one
   for (const [, library = ''] of listed.matchAll(/(\/\S+) \(0x/g)) {
     mkdirSync(dirname(root + library), { recursive: true });
@@ -234,6 +233,5 @@ function copyModules(unpacked: string, root: string, release: string): void {
   for (const name of ['modules.builtin', 'modules.order']) {
     copyFileSync(join(from, name), join(to, name));
   }
-  writeFileSync(join(to, 'modules.builtin.modinfo'), '');
   execFileSync('depmod', ['-b', root, release]);
 }

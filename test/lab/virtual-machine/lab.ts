@@ -7,6 +7,7 @@ import { runInVirtualMachine, type Step, type StepResult } from './virtual-machi
 const HELP = `npm run lab                       the suites below on a Debian kernel in QEMU
 npm run lab -- test/netns/x.test.ts ...   these files there
 npm run lab -- --command 'uname -a'       a command of the guest's shell; its exit code is ours
+  --arch <amd64>        arm64 and armhf are to come
   --timeout <seconds>   for all of it, 300 by default
   --verbose             shows what the guest prints as it comes`;
 
@@ -43,7 +44,7 @@ export async function lab(args: readonly string[]): Promise<number> {
     console.log(HELP);
     return 0;
   }
-  // Others need an image of Debian packages instead of this machine's programs.
+  // The place for `--arch arm64|armhf`: these need programs out of Debian's packages instead of this machine's.
   if (values.arch !== 'amd64' || process.arch !== 'x64') {
     console.error(`only amd64 on amd64 so far, not ${values.arch} on ${process.arch}`);
     return 2;
