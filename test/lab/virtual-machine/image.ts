@@ -230,8 +230,8 @@ function copyModules(unpacked: string, root: string, release: string): void {
     mkdirSync(dirname(join(to, file)), { recursive: true });
     copyFileSync(join(from, file), join(to, file));
   }
-  for (const name of ['modules.builtin', 'modules.order']) {
-    copyFileSync(join(from, name), join(to, name));
+  for (const name of ['modules.builtin', 'modules.builtin.modinfo', 'modules.order']) {
+    if (existsSync(join(from, name))) copyFileSync(join(from, name), join(to, name));
   }
   execFileSync('depmod', ['-b', root, release]);
 }
