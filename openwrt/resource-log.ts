@@ -1,5 +1,6 @@
 import { SITE_DNS_PORT } from '../core/dns/numbers.ts';
 import type { Event } from '../core/engine/event.ts';
+import type { AssignmentRefusal } from '../core/engine/gateway-side.ts';
 import type { Log } from '../core/sansio/log.ts';
 import { unreachable } from '../core/sansio/outcome.ts';
 import { DNS_CAUSES, NAME_CURES } from './causes.ts';
@@ -12,10 +13,18 @@ const TYPES = [
   'upstream-alive',
   'proxies-exhausted',
   'resource-failed',
+  'assignment-refused',
   'authorization-ended',
   'address-changed',
   'ruleset-failed',
 ] as const;
+
+const REFUSAL_CURES: Readonly<Record<AssignmentRefusal, string>> = {
+  'unknown-resource': 'no resource of this id is served here: give it the same id at both ends',
+  'no-authorization': 'authorize the peer for it (authorizations)',
+  'other-name': 'the name matches none of its patterns here: compare them at both ends',
+  'other-proxies': 'give both ends the same dns.proxies',
+};
 
 /** What is told of resources and names. */
 type ResourceEvent = Extract<Event, { readonly type: (typeof TYPES)[number] }>;
@@ -48,11 +57,17 @@ export function logResourceEvent(log: Log, event: ResourceEvent): void {
     case 'proxies-exhausted':
       return log.warn('all addresses for names are taken', {
         names: event.capacity,
+        takenBack: event.removed,
         cure: 'give dns.proxies wider ranges at both ends',
       });
     case 'resource-failed': {
       const { peer, resource, why } = event;
       return log.info('resource cannot be used', { peer, resource, why, cure: NAME_CURES[why] });
+    }
+    case 'assignment-refused': {
+      const { peer, resource, why } = event;
+      const cure = REFUSAL_CURES[why];
+      return log.info('a peer may not use a resource', { peer, resource, why, cure });
     }
     case 'authorization-ended': {
       const { peer, resource, why } = event;

@@ -76,11 +76,15 @@ export class Authorizations {
     this.#size = 0;
     const taken = authorizations.filter((each) => !this.#hasExpired(each, now));
     for (const each of taken.slice(0, MOST_AUTHORIZATIONS)) this.#put(each);
+    const expired = new Set(
+      authorizations.filter((each) => this.#hasExpired(each, now)).map(keyOf),
+    );
     const unauthorized = new Map<string, EndOfAuthorization>();
     for (const each of before) {
       const { peer, resource } = each;
       if (this.#byPeer.get(peer)?.has(resource) === true) continue;
-      const why = this.#hasExpired(each, now) ? 'expired' : 'omitted';
+      const isOver = this.#hasExpired(each, now) || expired.has(keyOf(each));
+      const why = isOver ? 'expired' : 'omitted';
       this.#events.push({ type: 'authorization-ended', peer, resource, why });
       if (!this.#byPeer.has(peer)) unauthorized.set(peer, why);
     }
@@ -170,4 +174,9 @@ export class Authorizations {
       }
     }
   }
+}
+
+/** Ids have no blanks. */
+function keyOf({ peer, resource }: Authorization): string {
+  return `${peer} ${resource}`;
 }

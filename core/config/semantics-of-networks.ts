@@ -36,6 +36,23 @@ export function checkPrefixMaps({ prefixMaps }: NatConfiguration): readonly Conf
   });
 }
 
+/** Flows are decided by the addresses that the site itself has: nothing would ever come to the others. */
+export function checkMappedTargets({
+  resources,
+  nat,
+}: Configuration): readonly ConfigurationError[] {
+  const served = resources.flatMap((resource, i) =>
+    resource.gateways.length === 0 ? targetsOf(resource, `resources[${i}]`) : [],
+  );
+  return served.flatMap(({ network, path }) => {
+    const i = nat.prefixMaps.findIndex(
+      ({ mapped }) => mapped.length <= network.length && doPrefixesOverlap(mapped, network),
+    );
+    const message = `is what peers know nat.prefixMaps[${i}].local by: name its own addresses here`;
+    return i < 0 ? [] : [{ path, message }];
+  });
+}
+
 /**
  * Proxies must be nothing else's addresses; what has all addresses, as a default route, leaves them to us.
  * Where no names are used there are none.

@@ -11,7 +11,7 @@ import type {
 import { limitErrors, type ConfigurationError } from './error.ts';
 import { formatRelayUrl } from './relay-url.ts';
 import { repetitions } from './repetitions.ts';
-import { checkPrefixMaps, checkProxies } from './semantics-of-networks.ts';
+import { checkMappedTargets, checkPrefixMaps, checkProxies } from './semantics-of-networks.ts';
 import { checkAuthorizations, checkResources } from './semantics-of-resources.ts';
 
 /** Returns what is wrong with a document whose single values are all right. */
@@ -25,6 +25,7 @@ export function checkSemantics(configuration: Configuration): readonly Configura
     ...checkAuthorizations(configuration),
     ...checkLans(configuration),
     ...checkPrefixMaps(configuration.nat),
+    ...checkMappedTargets(configuration),
     ...checkDns(configuration),
     ...checkProxies(configuration),
   ]);

@@ -1,6 +1,7 @@
 import type { SocketAddress } from '../net/socket-address.ts';
 import type { GoodbyeReason, PathKind } from '../peering/message.ts';
 import type { ListenFailure } from '../plugin/datagrams.ts';
+import type { AssignmentRefusal } from './gateway-side.ts';
 import type { Severity } from '../sansio/log.ts';
 
 /** What happened that people and logs should know. Peers go by their configured id. */
@@ -86,6 +87,13 @@ export type Event =
       readonly peer: string;
       readonly resource: string;
       readonly why: string;
+    }
+  /** A peer asked for a name of a resource of ours, and does not get it. */
+  | {
+      readonly type: 'assignment-refused';
+      readonly peer: string;
+      readonly resource: string;
+      readonly why: AssignmentRefusal;
     }
   | {
       readonly type: 'authorization-ended';

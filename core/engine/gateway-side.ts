@@ -13,6 +13,7 @@ import { prefixContains } from '../net/ip-prefix.ts';
 import type { DomainStatus, PeeringMessage } from '../peering/message.ts';
 import type { Deadline } from '../sansio/agent.ts';
 import { BoundedQueue } from '../sansio/bounded-queue.ts';
+import { failed, ok, type Outcome } from '../sansio/outcome.ts';
 import type { Instant } from '../sansio/instant.ts';
 import type { FoundSession, Sessions } from './sessions.ts';
 
@@ -36,6 +37,13 @@ export type GatewaySideEvent =
   /** What was decided about flows may be wrong now. */
   | { readonly type: 'flows-changed' }
   | AuthorizationEvent
+  /** A peer is not given what it asks for. */
+  | {
+      readonly type: 'assignment-refused';
+      readonly peer: string;
+      readonly resource: string;
+      readonly why: AssignmentRefusal;
+    }
   | {
       readonly type: 'address-changed';
       readonly peer: string;
@@ -44,6 +52,18 @@ export type GatewaySideEvent =
       readonly oldIp: string | undefined;
       readonly newIp: string | undefined;
     };
+
+/** Why a peer does not get a name translated. */
+export type AssignmentRefusal =
+  | 'unknown-resource'
+  | 'no-authorization'
+  /** It is none of the patterns of the resource. */
+  | 'other-name'
+  /** They are outside of `dns.proxies`, or too many. */
+  | 'other-proxies';
+
+/** Refusals that are told until the configuration changes. */
+const MOST_TOLD = 256;
 
 /** Requests that wait for the addresses of a name. */
 interface Pending {
@@ -65,6 +85,8 @@ export class GatewaySide {
   readonly #pending = new Map<DomainName, Pending[]>();
   /** Counted while they are pending, by the index of the peer. */
   readonly #pendingOf = new Map<number, number>();
+  /** What was told of it. */
+  readonly #refused = new Set<string>();
   #peers: ReadonlyMap<string, KnownPeer> = new Map();
   #names = new PatternTable<ResourceConfiguration>([]);
   #served: readonly ResourceConfiguration[] = [];
@@ -108,6 +130,7 @@ export class GatewaySide {
     this.#served = resources.filter(({ gateways }) => gateways.length === 0);
     this.#names = namesOf(this.#served);
     this.#access.setResources(this.#served);
+    this.#refused.clear();
     this.#authorizations.replace(authorizations, now);
     this.#settle(now);
   }
@@ -115,8 +138,12 @@ export class GatewaySide {
   /** A peer is about to use proxies for a name: looks the name up, if the peer may use it. */
   handleAssignedIps(peer: KnownPeer, message: AssignedIps): void {
     const { resource, domain, proxyIps: proxies } = message;
-    const name = this.#permittedName(peer, message);
-    if (name === undefined) return this.#answer(peer.index, resource, domain, 'refused');
+    const permitted = this.#nameOf(peer, message);
+    if (!permitted.ok) {
+      this.#tellRefused(peer.id, resource, permitted.why);
+      return this.#answer(peer.index, resource, domain, 'refused');
+    }
+    const { value: name } = permitted;
     const waiting = this.#pending.get(name);
     const isInFlight = waiting?.some(
       (other) => other.peer.index === peer.index && other.resource === resource,
@@ -260,20 +287,30 @@ export class GatewaySide {
     return this.#nat.entries();
   }
 
-  /** The name of a request that is to be granted. */
-  #permittedName(
+  /** Returns the name of a request that is to be granted, or why it is not. */
+  #nameOf(
     { id }: KnownPeer,
     { resource, domain, proxyIps }: AssignedIps,
-  ): DomainName | undefined {
-    if (this.#authorizations.of(id)?.has(resource) !== true) return undefined;
+  ): Outcome<DomainName, AssignmentRefusal> {
+    if (this.#access.resource(resource) === undefined) return failed('unknown-resource');
+    if (this.#authorizations.of(id)?.has(resource) !== true) return failed('no-authorization');
     const name = parseDomainName(domain);
-    if (!name.ok) return undefined;
-    if (!this.#names.matches(name.value).some((known) => known.id === resource)) return undefined;
+    if (!name.ok || !this.#names.matches(name.value).some((known) => known.id === resource)) {
+      return failed('other-name');
+    }
     const isFew = ([4, 6] as const).every(
       (family) => proxyIps.filter((ip) => ipFamily(ip) === family).length <= PROXIES_PER_FAMILY,
     );
     const areProxies = proxyIps.every((ip) => this.#isProxyAddress(ip));
-    return isFew && areProxies ? name.value : undefined;
+    return isFew && areProxies ? ok(name.value) : failed('other-proxies');
+  }
+
+  /** Once for each peer and resource, until the configuration changes. */
+  #tellRefused(peer: string, resource: string, why: AssignmentRefusal): void {
+    const key = `${peer} ${resource} ${why}`;
+    if (this.#refused.has(key) || this.#refused.size >= MOST_TOLD) return;
+    this.#refused.add(key);
+    this.#events.push({ type: 'assignment-refused', peer, resource, why });
   }
 
   #answer(peer: number, resource: string, domain: string, status: DomainStatus): void {

@@ -6,7 +6,7 @@ import { isIcmpErrorFlow } from '../nat/icmp-translation.ts';
 import { masqueradeRuleset } from '../nat/masquerade.ts';
 import { isFullLength } from '../net/ip-prefix.ts';
 import { IpPacket } from '../packet/ip-packet.ts';
-import { readIcmpError } from '../packet/icmp.ts';
+import { readIcmpError, type IcmpError } from '../packet/icmp.ts';
 import type { GoodbyeReason, PathKind, PeeringMessage } from '../peering/message.ts';
 import type { Peering } from '../peering/peering.ts';
 import type { WantedRuleset } from '../netlink/nftables/wanted-ruleset.ts';
@@ -30,6 +30,8 @@ export interface PacketCarrier {
   isReachable(peer: number): boolean;
   /** Whether packets reach the peer at present, as far as is known. */
   isUp(peer: number): boolean;
+  /** Seeks the way to the peer, as if a packet waited for it. */
+  wake(peer: number, now: Instant): void;
   invalidateFlows(): void;
   forgetSession(session: number): void;
   /** Takes a packet of the LAN once more. */
@@ -77,8 +79,10 @@ export class Resources {
   readonly #commands: Command[] = [];
   /** By index. */
   readonly #peers = new Map<number, KnownPeer>();
-  /** Indices of peers that said goodbye and are not back. */
-  readonly #left = new Set<number>();
+  /** What peers said that are gone and not back, by their indices. */
+  readonly #left = new Map<number, GoodbyeReason>();
+  /** Those of them to which somebody wants to send. */
+  readonly #missed = new Set<number>();
   /** Until the first configuration says which peers there are. */
   #kept: KeptFlows;
   /** What the calendar shows at instant 0. */
@@ -122,7 +126,7 @@ export class Resources {
       sessions,
       gateway,
       client: this.client,
-      isReachable: (peer) => this.#carrier.isReachable(peer),
+      isReachable: (peer) => this.#isReachable(peer),
     });
   }
 
@@ -175,14 +179,17 @@ export class Resources {
   /** What is open with the peer ends, unless it is back in a moment; what it may use stays its own. */
   handlePeerLeft(index: number, reason: GoodbyeReason, now: Instant): void {
     if (reason !== 'restarting') this.sessions.endAllOf(index, now);
-    this.#left.add(index);
+    this.#left.set(index, reason);
     this.#carrier.invalidateFlows();
   }
 
   /** A peer that is back may have forgotten which proxies stand for what. */
   handlePeerConnected(id: string, peers: Pick<PeerTable, 'byId'>, now: Instant): void {
     const index = peers.byId(id)?.index;
-    if (index !== undefined && this.#left.delete(index)) this.client.handlePeerLost(index, now);
+    if (index !== undefined && this.#left.delete(index)) {
+      this.client.handlePeerLost(index, now);
+      this.#carrier.invalidateFlows();
+    }
     this.handlePeerReach();
   }
 
@@ -255,6 +262,8 @@ export class Resources {
   /** Carries what is known from one to the other; returns whether there was anything. */
   settle(now: Instant): boolean {
     let worked = this.names.settle(now);
+    for (const peer of this.#missed) this.#carrier.wake(peer, now);
+    this.#missed.clear();
     for (let event = this.names.pollEvent(); event; event = this.names.pollEvent()) {
       this.#handleNames(event, now);
       worked = true;
@@ -302,6 +311,14 @@ export class Resources {
     }
   }
 
+  /** Who sends to a peer that has left is told at once, and the peer is sought: it may be back. */
+  #isReachable(peer: number): boolean {
+    const reason = this.#left.get(peer);
+    if (reason === undefined || reason === 'restarting') return this.#carrier.isReachable(peer);
+    this.#missed.add(peer);
+    return false;
+  }
+
   #remove(index: number, now: Instant): void {
     this.#peers.delete(index);
     this.#left.delete(index);
@@ -338,6 +355,7 @@ export class Resources {
       case 'last-authorization-ended':
         this.#events.push({ type: 'dismiss', peer: event.peer });
         return;
+      case 'assignment-refused':
       case 'authorization-ended':
       case 'address-changed':
         this.#events.push({ type: 'event', event });
@@ -358,7 +376,10 @@ export class Resources {
     if (translated !== undefined) {
       const { tag } = translated;
       if (tag.role !== 'client' || tag.peer !== index) return;
-      const isHealed = isRefusal(packet) && this.client.handleUnreachable(tag, now);
+      const refusal = refusalOf(packet);
+      const isAskedAgain = refusal !== undefined && this.client.handleUnreachable(tag, now);
+      // A proxy that the gateway has forgotten will do in a moment; what it forbids is to be told at once.
+      const isHealed = isAskedAgain && refusal === 'host-unreachable';
       if (!isHealed) this.#carrier.writePacket(translated.packet);
       return;
     }
@@ -416,6 +437,7 @@ export class Resources {
 
 const NOWHERE: PacketCarrier = {
   isReachable: () => false,
+  wake: () => {},
   isUp: () => false,
   invalidateFlows: () => {},
   forgetSession: () => {},
@@ -441,11 +463,10 @@ function routedOf({ index, configuration: { id, allowedIps } }: Peer): RoutedPee
   return { index, id, addresses, allowedIps };
 }
 
-/** Whether the error says that the far side does not take what was sent there. */
-function isRefusal(bytes: Uint8Array): boolean {
+/** Returns in what way the far side says that it does not take what was sent there. */
+function refusalOf(bytes: Uint8Array): IcmpError['type'] | undefined {
   const packet = new IpPacket();
-  if (packet.read(bytes, 0, bytes.length) !== undefined) return false;
-  const error = readIcmpError(packet);
-  const type = error?.error.type;
-  return type === 'host-unreachable' || type === 'administratively-prohibited';
+  if (packet.read(bytes, 0, bytes.length) !== undefined) return undefined;
+  const type = readIcmpError(packet)?.error.type;
+  return type === 'host-unreachable' || type === 'administratively-prohibited' ? type : undefined;
 }

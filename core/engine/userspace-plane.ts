@@ -244,6 +244,11 @@ export class UserspacePlane {
     return hasSession && this.#packets.path(index) !== undefined;
   }
 
+  /** Seeks the way to a peer of `setPathFound`. */
+  wake(index: number, now: Instant): void {
+    if (this.#pathFound.has(index)) this.#finder.wake(index, now);
+  }
+
   /** Asks the policy about every flow again. */
   invalidateFlows(): void {
     this.#packets.invalidateFlows();

@@ -80,7 +80,7 @@ await t.test('one that is over is not taken', async (t) => {
   const authorizations = create(auth('a', 'x'));
   t.match(authorizations.grant(auth('b', 'x', UNIX), instantAt(0)), { ok: false, why: 'expired' });
   authorizations.replace([auth('a', 'x', UNIX - 1)], instantAt(0));
-  t.same(events(authorizations), [ended('a', 'x', 'omitted'), last('a', 'omitted')]);
+  t.same(events(authorizations), [ended('a', 'x', 'expired'), last('a', 'expired')]);
   t.equal(authorizations.size, 0);
 });
 

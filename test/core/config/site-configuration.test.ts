@@ -172,3 +172,16 @@ await t.test('where no names are used a range of proxies is in nobody’s way', 
 function errorsWith(parts: object): string[] {
   return errorsOf({ ...minimal(), ...parts });
 }
+
+await t.test('a resource is named by the addresses that its own site has', async (t) => {
+  const maps = { prefixMaps: [{ local: '192.168.1.0/24', mapped: '10.201.1.0/24' }] };
+  const served = (prefix: string) =>
+    errorsOf({
+      ...minimal(),
+      nat: maps,
+      resources: [{ id: 'lan', type: 'cidr', prefixes: [prefix] }],
+    });
+  t.match(served('10.201.1.0/24'), [/^resources\[0\]\.prefixes\[0\]: .*prefixMaps\[0\]\.local by/]);
+  t.same(served('192.168.1.0/24'), []);
+  t.same(served('10.0.0.0/8'), [], 'a wide one may hold others');
+});

@@ -179,6 +179,49 @@ await t.test('that all proxies are taken is told, and names without flows make r
   t.same(sites.client.names.asked, []);
 });
 
+await t.test(
+  'who sends to a gateway that has left is told at once, and it is found when it is back',
+  async (t) => {
+    const sites = sitesWith();
+    const proxy = first(sites.lookUp(CRM_NAME));
+    t.ok(sites.deliver({ to: proxy }));
+    sites.stop('gateway', 'leaving');
+    sites.advance(1000);
+    sites.received('client');
+    sites.sendUdp({ to: proxy, port: 4001 });
+    t.match(errorsAt(sites), [{ type: 3, code: 1 }], 'host unreachable');
+    sites.start('gateway');
+    const before = sites.time.now;
+    let arrived;
+    for (let port = 5000; arrived === undefined && sites.time.now - before < 60_000; port++) {
+      arrived = sites.deliver({ to: proxy, port });
+      sites.advance(1000);
+    }
+    t.ok(arrived && sites.time.now - before < 10_000, `after ${sites.time.now - before} ms`);
+  },
+);
+
+await t.test('what a gateway forbids is told at once, also where it is asked again', async (t) => {
+  const sites = sitesWith();
+  const proxy = first(sites.lookUp(CRM_NAME));
+  t.ok(sites.deliver({ to: proxy }));
+  const tcpOnly = { ...CRM, filters: [{ protocol: 'tcp' }] };
+  const documents = sites.documentOf('gateway');
+  sites.gateway.configure({ ...documents, resources: [tcpOnly] });
+  sites.advance(5000);
+  sites.received('client');
+  sites.sendUdp({ to: proxy, port: 4001 });
+  t.match(errorsAt(sites), [{ type: 3, code: 13 }], 'administratively prohibited');
+});
+
+/** The ICMP errors that hosts of the client got. */
+function errorsAt(sites: ResourceSites) {
+  return sites
+    .received('client')
+    .filter((packet) => packet[9] === 1)
+    .map((packet) => ({ type: packet[20], code: packet[21] }));
+}
+
 const TWO: Options = { routers: ['client', 'gateway', 'gateway2'] };
 
 await t.test('a goodbye of a gateway moves to the next one', async (t) => {
