@@ -65,7 +65,7 @@ const replacements = {
   'lru-cache': 'exports.LRUCache = class extends Map { constructor() { super(); } };',
   // Of ws: sealed packets do not get smaller. Only its name is asked for.
   './permessage-deflate': DEFLATE,
-  './lib/permessage-deflate': DEFLATE,
+  './lib/permessage-deflate.js': DEFLATE,
   // Every Node.js since 12 has both curves; without them, there is a word about it at the start.
   '@noble/curves/ed25519.js': `
     const missing = () => { throw new Error('the OpenSSL of this Node.js has no X25519 or Ed25519'); };
