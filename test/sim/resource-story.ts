@@ -191,7 +191,9 @@ export class ResourceStory {
       const way = { source: CLIENT.ipv4, destination: '10.66.0.1' };
       const like = { ...NO_PACKET, ...way, sourcePort: port, destinationPort: PERMITTED };
       const came = this.#sites.answer(like, [255]);
-      this.#expect(came === undefined, 'a forged reply came');
+      // What waited before may come now, and what a gateway says of it.
+      const isIt = came?.protocol === 'udp' && came.payload[0] === 255;
+      this.#expect(!isIt, 'a forged reply came');
     }
   }
 

@@ -39,7 +39,7 @@ export class SiteScene {
     this.resolver = new Resolver<TestResource>(
       {
         resources: resources({ '*.corp.example': 'dual' }),
-        rules: new UpstreamRules([], 'nobody'),
+        rules: new UpstreamRules([], 'system'),
         siteRules: new UpstreamRules([], 'system'),
       },
       { pool: pool(), random: new SeededRandom(seed) },
