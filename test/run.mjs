@@ -46,7 +46,7 @@ async function main() {
   heading('tests');
   const parallel = files.filter((file) => !isSerial(file));
   const counted = await Promise.all([
-    runFiles(parallel, { jobs: 2, timeoutSeconds: 120 }),
+    runFiles(parallel, { jobs: 2, timeoutSeconds: 300 }),
     runFiles(files.filter(isWaiting), { jobs: 1, timeoutSeconds: 300 }),
   ]);
   counted.forEach(add);
