@@ -64,15 +64,22 @@ export interface FoundSession {
   readonly rewrite: Rewrite;
 }
 
+interface TableLimits {
+  readonly mostSessions?: number;
+  readonly mostEnded?: number;
+}
+
 /**
  * The flows of resources, in both directions and on both sides of the tunnel, with their translation. One
  * table holds them all, as the packet path has one set of numbers for sessions.
  */
 export class Sessions {
-  readonly #table: SessionTable<SessionTag>;
+  /** One without room, until the first session: the columns of the other are 18 MB of addresses. */
+  #table: SessionTable<SessionTag>;
+  readonly #createTable: (limits: TableLimits) => SessionTable<SessionTag>;
   readonly #tags = new SessionTags();
   /** Of the first packet of each; what one socket sends to several ports of one address shares a session. */
-  readonly #destinationPorts = new Uint16Array(MOST_SESSIONS + MOST_ENDED + 1);
+  #destinationPorts = new Uint16Array(0);
   readonly #records: FlowRecords;
   readonly #pathOf: (peer: number) => PathKind | undefined;
   #now: Instant;
@@ -90,15 +97,18 @@ export class Sessions {
     this.#records = new FlowRecords(options.unixMs, now);
     this.#pathOf = options.pathOf;
     this.#now = now;
-    this.#table = new SessionTable({
-      random: options.random,
-      onEnd: (session) => {
-        this.#record('close', session);
-        const tag = this.#table.tag(session);
-        if (tag !== undefined) this.#tags.release(tag);
-        options.onEnd(session);
-      },
-    });
+    this.#createTable = (limits) =>
+      new SessionTable({
+        ...limits,
+        random: options.random,
+        onEnd: (session) => {
+          this.#record('close', session);
+          const tag = this.#table.tag(session);
+          if (tag !== undefined) this.#tags.release(tag);
+          options.onEnd(session);
+        },
+      });
+    this.#table = this.#createTable({ mostSessions: 1, mostEnded: 1 });
   }
 
   get size(): number {
@@ -139,6 +149,7 @@ export class Sessions {
     const destinationPort = isIcmpProtocol(flow.protocol) ? 0 : flow.destinationPort;
     const owner = ownerOf(tag.role, tag.peer);
     const shared = this.#tags.share(tag);
+    this.#makeRoom();
     const opened = this.#table.open(requestTuple(flow), outside, owner, shared, now);
     if (!opened.ok) {
       this.#tags.release(shared);
@@ -175,6 +186,7 @@ export class Sessions {
     if (!isOneFamily || this.#table.findRequest(tuple) !== undefined) return;
     this.#now = now;
     const tag = this.#tags.share({ role, peer, peerId, resource, domain });
+    this.#makeRoom();
     const opened = this.#table.open(tuple, to, ownerOf(role, peer), tag, now);
     if (!opened.ok) return this.#tags.release(tag);
     this.#destinationPorts[opened.value] = kept.destinationPort;
@@ -311,6 +323,12 @@ export class Sessions {
       inside.port !== outside.port ||
       inside.destination !== outside.destination
     );
+  }
+
+  #makeRoom(): void {
+    if (this.#destinationPorts.length > 0) return;
+    this.#destinationPorts = new Uint16Array(MOST_SESSIONS + MOST_ENDED + 1);
+    this.#table = this.#createTable({});
   }
 
   #record(event: FlowRecord['event'], session: number): void {
