@@ -15,6 +15,7 @@ import type { Deadline } from '../sansio/agent.ts';
 import { BoundedQueue } from '../sansio/bounded-queue.ts';
 import { failed, ok, type Outcome } from '../sansio/outcome.ts';
 import type { Instant } from '../sansio/instant.ts';
+import type { Event } from './event.ts';
 import type { FoundSession, Sessions } from './sessions.ts';
 
 /** Names that wait to be looked up for one peer; a request more is dropped, and repeated by its sender. */
@@ -37,21 +38,7 @@ export type GatewaySideEvent =
   /** What was decided about flows may be wrong now. */
   | { readonly type: 'flows-changed' }
   | AuthorizationEvent
-  /** A peer is not given what it asks for. */
-  | {
-      readonly type: 'assignment-refused';
-      readonly peer: string;
-      readonly resource: string;
-      readonly why: AssignmentRefusal;
-    }
-  | {
-      readonly type: 'address-changed';
-      readonly peer: string;
-      readonly domain: string;
-      readonly proxyIp: string;
-      readonly oldIp: string | undefined;
-      readonly newIp: string | undefined;
-    };
+  | Extract<Event, { readonly type: 'assignment-refused' | 'address-changed' }>;
 
 /** Why a peer does not get a name translated. */
 export type AssignmentRefusal =

@@ -11,8 +11,8 @@ const NAME = 'app.site.example';
 const PORT = 80;
 /** Two servers, whose files differ in size, and come no faster than this each. */
 const SERVERS = [
-  { address: HOSTS[0]!.ipv4, bytes: MB },
-  { address: HOSTS[1]!.ipv4, bytes: 1.5 * MB },
+  { address: HOSTS[0]!.ipv4, bytes: 4 * MB },
+  { address: HOSTS[1]!.ipv4, bytes: 5 * MB },
 ];
 const BYTES_PER_SECOND = 0.5 * MB;
 
@@ -75,10 +75,12 @@ await t.test('a name whose address changes all the time', { skip }, async (t) =>
     const [other = ''] = await scene.lookUp(c, 'other.site.example');
     t.equal(other, proxy, 'two clients have the same proxy for different names');
     const [first, third] = [await serverAt(a, proxy), await serverAt(c, proxy)];
-    const fromFirst = fetchAll(a, proxy, [40_000, 40_001]);
+    let isFirstOpen = true;
+    const fromFirst = fetchAll(a, proxy, [40_000, 40_001]).finally(() => (isFirstOpen = false));
     const fromThird = fetchAll(c, proxy, [40_000, 40_001]);
     const second = await moves(a, proxy, first);
     // Not the ports of before: a connection that has just ended may be taken for one that still is.
+    t.ok(isFirstOpen, 'the first ten are under way while the second ten begin');
     const fromSecond = fetchAll(a, proxy, [40_010, 40_011]);
     t.same(await fromFirst, Array(10).fill(first), 'what was open when the address changed');
     t.same(await fromSecond, Array(10).fill(second), 'what came after');
